@@ -1,0 +1,25 @@
+"""Where the commands print: data on stdout, everything meant for a person on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+
+JSON_VERSION = 1
+
+
+def print_json(kind: str, body: Mapping[str, object]) -> None:
+    """Print one JSON object on stdout: `{"version": 1, "kind": kind, ...body}`."""
+    document = {"version": JSON_VERSION, "kind": kind, **body}
+    print(json.dumps(document, ensure_ascii=False, allow_nan=False))
+
+
+def say(line: str) -> None:
+    """Print one line for a person, on stderr."""
+    print(line, file=sys.stderr)
+
+
+def warn(line: str) -> None:
+    """Print a warning line on stderr."""
+    say(f"dpmo: warning: {line}")

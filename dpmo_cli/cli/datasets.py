@@ -1,0 +1,99 @@
+"""`dpmo datasets detect | inspect`: which dataset is it, and what is in it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpmo_cli.cli.console import print_json, warn
+from dpmo_cli.errors import EXIT_PARTIAL, UsageError
+
+if TYPE_CHECKING:
+    from dpmo_cli.datasets.inspect import Inspection, SplitInspection
+
+app = typer.Typer(help="Look at datasets before they are converted.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@app.command("detect")
+def detect_command(
+    root: Annotated[Path, typer.Argument(help="Folder of the dataset.", metavar="ROOT")],
+    json: Json = False,
+) -> None:
+    """Say which dataset lies in ROOT, and why."""
+    from dpmo_cli.datasets.detect import detect
+    from dpmo_cli.datasets.registry import DATASET_NAMES
+
+    found = detect(root)
+    if json:
+        print_json("detection", {"root": str(root), "found": [asdict(one) for one in found]})
+    elif not found:
+        raise UsageError(f"no known dataset found in {root}; known: {', '.join(DATASET_NAMES)}")
+    else:
+        for one in found:
+            typer.echo(f"{one.name}  {one.confidence:.0%}  {one.why}")
+
+
+@app.command("inspect")
+def inspect_command(
+    dataset: Annotated[str, typer.Option(help="Name of the dataset, or auto.")],
+    root: Annotated[Path, typer.Option(help="Folder of the dataset.")],
+    split: Annotated[
+        str | None, typer.Option(help="Only this split; all labelled ones without it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Count images, points and what is odd or wrong. Exit code 3: some files can't be read."""
+    from dpmo_cli.datasets.inspect import inspect
+    from dpmo_cli.datasets.registry import open_dataset
+
+    found = inspect(open_dataset(dataset, root), split)
+    if json:
+        body = {**asdict(found), "total": asdict(found.total)}
+        print_json("inspection", body)
+    else:
+        _print_table(found)
+        for finding in (*found.total.count_mismatches, *found.total.warnings):
+            warn(f"{finding.file_name}: {finding.what}")
+        for finding in found.total.unreadable:
+            warn(finding.what)
+    if found.total.unreadable:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def _print_table(found: Inspection) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{found.dataset} in {found.root}")
+    table.add_column("split")
+    for column in (
+        "images",
+        "points",
+        "duplicates",
+        "outside",
+        "invalid",
+        "unreadable",
+        "count mismatches",
+    ):
+        table.add_column(column, justify="right")
+    for part in (*found.splits, found.total) if len(found.splits) > 1 else found.splits:
+        table.add_row(*_cells(part))
+    Console().print(table)
+
+
+def _cells(part: SplitInspection) -> tuple[str, ...]:
+    counts = (
+        part.images,
+        part.points,
+        part.duplicates,
+        part.outside,
+        part.invalid,
+        len(part.unreadable),
+        len(part.count_mismatches),
+    )
+    return (part.split, *(f"{count:,}" for count in counts))

@@ -1,0 +1,1 @@
+"""Readers of the native formats of crowd datasets."""

@@ -1,0 +1,1 @@
+"""Pure NumPy / SciPy geometry: points, discs, tiles, windows and run lengths."""

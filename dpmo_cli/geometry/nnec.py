@@ -1,0 +1,90 @@
+"""Nearest Neighbor Exclusive Circles: the disc that bounds the mask of each site."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from dpmo_cli.geometry.points import FloatArray, IntArray, Sites
+
+MIN_RADIUS_PX = 3.0
+MAX_RADIUS_OF_SIDE = 0.5
+"""Largest radius, in parts of the image's shorter side."""
+LONE_RADIUS_OF_SIDE = 0.25
+"""Radius of the only site of an image, in parts of the image's shorter side."""
+SPACING_NEIGHBOURS = 9
+
+
+def neighbour_distances(sites: Sites) -> FloatArray:
+    """Distance from each site to the nearest other one: (S,) float64 px, inf for a lone site."""
+    if len(sites) < 2:
+        return np.full(len(sites), np.inf)
+    distances, _ = cKDTree(sites.xy).query(sites.xy, k=2)
+    return np.asarray(distances[:, 1], dtype=np.float64)
+
+
+def disc_radii(distances_px: FloatArray, size_hw: tuple[int, int], scale: float) -> FloatArray:
+    """Radii of the discs: max(3, min(scale * distance, half the shorter side)).
+
+    Args:
+        distances_px: (S,) distance to the nearest other site, inf for a lone site.
+        size_hw: height and width of the image, px.
+        scale: factor on the distance; 1 is the full distance to the neighbour.
+
+    Returns:
+        (S,) float64 px. A lone site gets a quarter of the shorter side, whatever the scale.
+
+    Source: the sister paper's pseudo-mask builder (arXiv 2603.16241).
+    """
+    shorter = float(min(size_hw))
+    radii = np.maximum(
+        MIN_RADIUS_PX, np.minimum(scale * distances_px, MAX_RADIUS_OF_SIDE * shorter)
+    )
+    return np.where(np.isinf(distances_px), LONE_RADIUS_OF_SIDE * shorter, radii)
+
+
+def clamped(distances_px: FloatArray, size_hw: tuple[int, int], scale: float) -> NDArray[np.bool_]:
+    """Which radii are not simply scale * distance, (S,) bool; lone sites are not counted."""
+    wanted = scale * distances_px
+    limit = MAX_RADIUS_OF_SIDE * min(size_hw)
+    return np.isfinite(wanted) & ((wanted < MIN_RADIUS_PX) | (wanted > limit))
+
+
+def local_spacing(sites: Sites) -> FloatArray:
+    """Median distance to the nearest nine neighbours: (S,) float64 px, inf for a lone site.
+
+    A steadier measure of how large people appear than the nearest neighbour alone.
+    """
+    neighbours = min(SPACING_NEIGHBOURS, len(sites) - 1)
+    if neighbours < 1:
+        return np.full(len(sites), np.inf)
+    distances, _ = cKDTree(sites.xy).query(sites.xy, k=neighbours + 1)
+    return np.asarray(np.median(distances[:, 1:], axis=1), dtype=np.float64)
+
+
+def disc_windows(
+    centres_xy: FloatArray, radii_px: FloatArray, size_hw: tuple[int, int]
+) -> IntArray:
+    """Smallest windows that hold the discs' pixels: (S, 4) int64 x0, y0, x1, y1, half open.
+
+    The site's own pixel is always part of the window, and the image's border cuts it.
+    """
+    height, width = size_hw
+    limit = np.array([width, height])
+    own = np.clip(np.rint(centres_xy), 0, limit - 1)
+    low = np.minimum(np.ceil(centres_xy - radii_px[:, None]), own)
+    high = np.maximum(np.floor(centres_xy + radii_px[:, None]), own) + 1
+    corners = np.concatenate([np.clip(low, 0, limit), np.clip(high, 0, limit)], axis=1)
+    return corners.astype(np.int64)
+
+
+def disc_mask(
+    centre_xy: FloatArray, radius_px: float, window_xyxy: tuple[int, int, int, int]
+) -> NDArray[np.bool_]:
+    """Pixels of a window whose centres lie within the disc: (h, w) bool."""
+    x0, y0, x1, y1 = window_xyxy
+    dx = np.arange(x0, x1) - centre_xy[0]
+    dy = np.arange(y0, y1) - centre_xy[1]
+    inside: NDArray[np.bool_] = dy[:, None] ** 2 + dx[None, :] ** 2 <= radius_px**2
+    return inside

@@ -1,0 +1,1 @@
+"""The method: from points to chosen, clipped and owned masks."""

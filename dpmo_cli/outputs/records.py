@@ -1,0 +1,125 @@
+"""What is known of one image after its conversion, and the small file that keeps it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpmo_cli.errors import DpmoError
+from dpmo_cli.outputs.atomic import atomic_path
+from dpmo_cli.outputs.schema import RECORD_SCHEMA
+
+RECORD_VERSION = 1
+_KEY = b"dpmo.record"
+
+
+class DamagedRecordError(DpmoError):
+    """A record's file is missing, torn or from another version; the image is converted again."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}; delete it and run the same command again")
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """One image as the outputs name it.
+
+    Attributes:
+        image_id: stable across runs and shards.
+        split: lower-case split name.
+        file_name: path relative to the dataset's root, with "/".
+        width, height: px in stored order; None where the image could not be read.
+        labels: what the dataset says of the whole image.
+    """
+
+    image_id: int
+    split: str
+    file_name: str
+    width: int | None
+    height: int | None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One converted image.
+
+    Attributes:
+        info: the image.
+        rows: one row per point in the order of its annotation, of RECORD_SCHEMA.
+        warnings: oddities that did not stop the run.
+        error: why the image failed, or None.
+        fingerprint: what the rows were made from (files, settings, weights, versions), hashed.
+    """
+
+    info: ImageInfo
+    rows: pa.Table
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.rows.schema.equals(RECORD_SCHEMA):
+            raise ValueError("the rows of a record must follow RECORD_SCHEMA")
+
+
+Records = Callable[[], Iterator[ImageRecord]]
+"""Records that can be gone through more than once, one image in memory at a time."""
+
+
+def write_record(path: Path, record: ImageRecord) -> None:
+    """Write a record as a Parquet file of one image, atomically; equal records, equal bytes."""
+    about = {
+        "version": RECORD_VERSION,
+        "fingerprint": record.fingerprint,
+        "info": asdict(record.info),
+        "warnings": list(record.warnings),
+        "error": record.error,
+    }
+    table = record.rows.combine_chunks().replace_schema_metadata(
+        {_KEY: json.dumps(about, sort_keys=True).encode()}
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_record(path: Path) -> ImageRecord:
+    """Read a record; the pages' checksums are verified.
+
+    Raises:
+        DamagedRecordError: for anything that is not a whole record of this version.
+    """
+    try:
+        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        about = _about(table.schema)
+        return ImageRecord(
+            info=ImageInfo(**about["info"]),
+            # Parquet renames the elements of nested lists; the cast names them as we do.
+            rows=table.cast(RECORD_SCHEMA),
+            warnings=tuple(about["warnings"]),
+            error=about["error"],
+            fingerprint=about["fingerprint"],
+        )
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedRecordError(path, "is no whole record") from error
+
+
+def read_fingerprint(path: Path) -> str | None:
+    """Return a record's fingerprint from the file's footer, None where there is no such record."""
+    try:
+        return str(_about(pq.read_schema(path))["fingerprint"])
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _about(schema: pa.Schema) -> dict[str, Any]:
+    about: dict[str, Any] = json.loads((schema.metadata or {})[_KEY])
+    if about["version"] != RECORD_VERSION:
+        raise ValueError("another version of record")
+    return about

@@ -1,0 +1,67 @@
+"""The row that accounts for one input point, and the Parquet schemas made of it."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+OK = "ok"
+"""The point has a mask of its own."""
+SHARED = "shared"
+"""The point rounds to the same pixel as an earlier one and shares its mask."""
+OUTSIDE = "outside"
+"""The point lies outside the image."""
+EMPTY = "empty"
+"""The network gave no pixels for the point that its neighbours do not own."""
+OCCLUDED = "occluded"
+"""The dataset says that the head can't be seen."""
+INVALID = "invalid"
+"""A coordinate is NaN or infinite."""
+FAILED = "failed"
+"""The image could not be read."""
+
+STATUSES = (OK, SHARED, OUTSIDE, EMPTY, OCCLUDED, INVALID, FAILED)
+
+POINT_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("image", pa.string(), nullable=False),
+    pa.field("image_id", pa.int64(), nullable=False),
+    pa.field("point_id", pa.int32(), nullable=False),
+    pa.field("x", pa.float64(), nullable=False),
+    pa.field("y", pa.float64(), nullable=False),
+    pa.field("radius_px", pa.float64()),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("reasons", pa.list_(pa.string()), nullable=False),
+    pa.field("predicted_iou", pa.float32()),
+    pa.field("stability", pa.float32()),
+    pa.field("retained", pa.float32()),
+    pa.field("score", pa.float32()),
+    pa.field("annotation_id", pa.int64()),
+    # What the dataset itself knows of the head; null where it says nothing.
+    pa.field("head_box_xyxy", pa.list_(pa.float64(), 4)),
+    pa.field("occlusion", pa.int8()),
+    pa.field("blurred", pa.bool_()),
+    pa.field("external_id", pa.string()),
+)
+"""`points/<split>.parquet`: one row per input point, none missing."""
+
+MASK_FIELDS: tuple[pa.Field, ...] = (
+    # xywh in px, the box of the mask's pixels.
+    pa.field("bbox", pa.list_(pa.float64(), 4)),
+    pa.field("area", pa.int64()),
+    # A COCO RLE: {"size": [H, W], "counts": compressed ASCII}.
+    pa.field(
+        "rle", pa.struct([("size", pa.list_(pa.int32(), 2)), ("counts", pa.string())])
+    ),
+)
+"""The mask of a row; null without one. A shared point carries the mask of its site."""
+
+RECORD_SCHEMA = pa.schema([*POINT_FIELDS, *MASK_FIELDS, pa.field("flagged", pa.bool_())])
+"""One image's rows, as the pipeline keeps them between images and final files."""
+
+POINT_SCHEMA = pa.schema(POINT_FIELDS)
+
+QUEUE_SCHEMA = pa.schema(
+    [pa.field("dataset", pa.string()), pa.field("split", pa.string()), *RECORD_SCHEMA]
+)
+"""`review/queue.parquet`: every point, worst first."""

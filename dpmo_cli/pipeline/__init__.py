@@ -1,0 +1,1 @@
+"""Runs over datasets: plan, resume, shards, progress and the run record."""

@@ -1,0 +1,1 @@
+"""The SAM engine: weights, models and windowed answers to point prompts."""

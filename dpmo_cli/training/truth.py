@@ -1,0 +1,167 @@
+"""Scenes with true instance masks and one point per instance, read from public datasets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from dpmo_cli.errors import UsageError
+
+HEAD_PART = 0.13
+"""Upper part of a standing person's mask that is taken for the head."""
+PERSON = 1
+MIN_PIXELS = 12
+
+
+@dataclass(frozen=True)
+class TruthScene:
+    """An image whose instances are known exactly.
+
+    Attributes:
+        name: dataset and file name, e.g. "PennFudanPed/FudanPed00001.png".
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) int32, the instance that is visible at a pixel, 0 for none.
+        instance_ids: (N,) int32, the instances that have a point.
+        points_xy: (N, 2) float64 px, on a visible pixel of the instance.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    instance_ids: NDArray[np.int32]
+    points_xy: NDArray[np.float64]
+
+
+def is_validation(name: str) -> bool:
+    """Whether "dataset/file name" belongs to the validation split, for every model we train."""
+    return int(hashlib.sha1(name.encode()).hexdigest(), 16) % 5 == 0
+
+
+def snap_into(mask: NDArray[np.bool_], point_xy: tuple[float, float]) -> tuple[float, float]:
+    """The point, or the nearest pixel of the mask when it lies beside it; frame: the mask's."""
+    x, y = point_xy
+    column = int(np.clip(round(x), 0, mask.shape[1] - 1))
+    row = int(np.clip(round(y), 0, mask.shape[0] - 1))
+    if mask[row, column]:
+        return x, y
+    rows, columns = np.nonzero(mask)
+    nearest = int(np.argmin((columns - x) ** 2 + (rows - y) ** 2))
+    return float(columns[nearest]), float(rows[nearest])
+
+
+def head_point(mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """Centroid of the top 13 % of a person's rows, snapped into the mask: x, y."""
+    rows, columns = np.nonzero(mask)
+    limit = rows.min() + max(1.0, HEAD_PART * (rows.max() - rows.min() + 1))
+    head = rows < limit
+    return snap_into(mask, (float(columns[head].mean()), float(rows[head].mean())))
+
+
+def deepest_point(mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """Maximum of the distance transform: x, y."""
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    return float(column), float(row)
+
+
+def scene_from_labels(
+    name: str, image: NDArray[np.uint8], labels: NDArray[np.int32], *, heads: bool
+) -> TruthScene:
+    """Give every instance of a label map its point: a head's or the deepest."""
+    ids: list[int] = []
+    points: list[tuple[float, float]] = []
+    for index, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        mask = labels[box] == index
+        if mask.sum() < MIN_PIXELS:
+            continue
+        x, y = head_point(mask) if heads else deepest_point(mask)
+        ids.append(index)
+        points.append((x + box[1].start, y + box[0].start))
+    return TruthScene(
+        name,
+        image,
+        labels,
+        np.array(ids, dtype=np.int32),
+        np.array(points, dtype=np.float64).reshape(-1, 2),
+    )
+
+
+def _rgb(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def penn_fudan(data: Path) -> Iterator[TruthScene]:
+    """Pedestrians of `DATA/PennFudanPed`."""
+    for path in sorted((data / "PennFudanPed/PNGImages").glob("*.png")):
+        mask_path = data / "PennFudanPed/PedMasks" / f"{path.stem}_mask.png"
+        with Image.open(mask_path) as picture:
+            labels = np.asarray(picture).astype(np.int32)
+        yield scene_from_labels(f"PennFudanPed/{path.name}", _rgb(path), labels, heads=True)
+
+
+def coco_persons(data: Path) -> Iterator[TruthScene]:
+    """Persons of the panoptic images in `DATA/COCO_panoptic_100`; also images without any."""
+    folder = data / "COCO_panoptic_100"
+    listing = folder / "panoptic/panoptic_train2017.json"
+    if not listing.is_file():
+        return
+    for entry in sorted(
+        json.loads(listing.read_text())["annotations"], key=lambda e: str(e["file_name"])
+    ):
+        with Image.open(folder / "panoptic/panoptic_train2017" / entry["file_name"]) as picture:
+            colours = np.asarray(picture.convert("RGB")).astype(np.int32)
+        codes = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
+        labels = np.zeros(codes.shape, dtype=np.int32)
+        persons = [
+            s for s in entry["segments_info"] if s["category_id"] == PERSON and not s["iscrowd"]
+        ]
+        for number, segment in enumerate(persons, start=1):
+            labels[codes == segment["id"]] = number
+        name = f"{entry['image_id']:012d}.jpg"
+        image = _rgb(folder / "images/train2017" / name)
+        yield scene_from_labels(f"COCO_panoptic_100/{name}", image, labels, heads=True)
+
+
+def nuclei(data: Path) -> Iterator[TruthScene]:
+    """Nuclei of `DATA/DSB2018/stage1_train`: dense true instances that touch each other."""
+    for folder in sorted((data / "DSB2018/stage1_train").glob("*")):
+        path = folder / "images" / f"{folder.name}.png"
+        image = _rgb(path)
+        labels = np.zeros(image.shape[:2], dtype=np.int32)
+        for number, mask_path in enumerate(sorted((folder / "masks").glob("*.png")), start=1):
+            with Image.open(mask_path) as picture:
+                labels[np.asarray(picture.convert("L")) > 0] = number
+        yield scene_from_labels(f"DSB2018/{path.name}", image, labels, heads=False)
+
+
+def labelled_scenes(root: Path) -> Iterator[TruthScene]:
+    """Scenes of a `csv` dataset with label maps: `ROOT/truth/<image stem>.png`.
+
+    The label of an instance is the index of its point plus one, as `examples.render` writes it.
+    """
+    from dpmo_cli.datasets.registry import open_dataset
+
+    dataset = open_dataset("csv", root)
+    for split in dataset.splits():
+        for entry in dataset.entries(split):
+            points_xy = dataset.read_heads(entry).points_xy
+            truth = root / "truth" / f"{Path(entry.file_name).stem}.png"
+            if not truth.is_file():
+                raise UsageError(f"{truth}: the label map of {entry.file_name} is missing")
+            with Image.open(truth) as picture:
+                labels = np.asarray(picture).astype(np.int32)
+            ids = np.arange(1, len(points_xy) + 1, dtype=np.int32)
+            yield TruthScene(
+                f"{root.name}/{entry.file_name}", _rgb(entry.image_path), labels, ids, points_xy
+            )

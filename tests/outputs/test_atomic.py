@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dpmo_cli.errors import EXIT_FAILED
+from dpmo_cli.outputs.atomic import (
+    OutputError,
+    atomic_path,
+    sha256_file,
+    sweep_temporaries,
+    write_bytes,
+    write_text,
+)
+
+
+def test_text_is_written_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.txt"
+    write_text(path, "ä\n\r\nb")
+    assert path.read_bytes() == "ä\n\r\nb".encode()
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_the_temporary_lies_hidden_beside_its_place(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a.bin") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".")
+        temporary.write_bytes(b"1")
+        assert not (tmp_path / "a.bin").exists()
+    assert (tmp_path / "a.bin").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    ("data", "moves"), [(b"same", False), (b"diff", True), (b"longer than it", True)]
+)
+def test_the_timestamp_moves_only_with_the_content(
+    tmp_path: Path, data: bytes, moves: bool
+) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"same")
+    os.utime(path, (1, 1))
+    write_bytes(path, data)
+    assert path.read_bytes() == data
+    assert (path.stat().st_mtime != 1) is moves
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, MemoryError])
+def test_an_exception_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), atomic_path(path) as temporary:
+        temporary.write_text("new")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(OutputError) as caught, atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(path) in str(caught.value)
+    assert "No space left" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == EXIT_FAILED
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_real_full_device(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("/dev/full is not there")
+    with pytest.raises(OutputError, match="No space"), atomic_path(tmp_path / "a"):
+        Path("/dev/full").write_bytes(b"x")
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    (tmp_path / "a.json" / "inside").touch()
+    with pytest.raises(OutputError, match=r"a\.json"):
+        write_text(tmp_path / "a.json", "{}")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError):
+        write_text(tmp_path / "out" / "a.json", "{}")
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 255)
+    write_text(path, "x")
+    assert path.read_text() == "x"
+
+
+def test_sweep_takes_what_a_killed_writer_left(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from dpmo_cli.outputs.atomic import *\n"
+        "with atomic_path(Path(sys.argv[1])) as t:\n"
+        "    t.write_text('half'); print('ready', flush=True); time.sleep(60)\n"
+    )
+    path = tmp_path / "deep" / "a.txt"
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        writer.send_signal(signal.SIGKILL)
+    assert not path.exists()
+    keep = tmp_path / "deep" / ".mine.tmp"
+    keep.touch()
+    assert sweep_temporaries(tmp_path) == 1
+    assert list((tmp_path / "deep").iterdir()) == [keep]
+    assert sweep_temporaries(tmp_path) == 0
+
+
+def test_sha256_of_a_file_larger_than_a_chunk(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 5000
+    (tmp_path / "a").write_bytes(data)
+    assert sha256_file(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_files_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_text(tmp_path / "a", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_writing_leaves_no_time_of_its_own(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "x")
+    first = (tmp_path / "a").stat().st_mtime_ns
+    time.sleep(0.02)
+    write_text(tmp_path / "a", "x")
+    assert (tmp_path / "a").stat().st_mtime_ns == first
