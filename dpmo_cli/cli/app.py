@@ -1,1 +1,95 @@
 """The `dpmo` command: its sub-commands, and how errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from dpmo_cli import __version__
+from dpmo_cli.cli import datasets, train, weights
+from dpmo_cli.cli.config import read_config
+from dpmo_cli.cli.console import say
+from dpmo_cli.cli.convert import convert
+from dpmo_cli.cli.merge import merge
+from dpmo_cli.cli.validate import validate
+from dpmo_cli.cli.visualize import visualize
+from dpmo_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, DpmoError
+
+app = typer.Typer(
+    name="dpmo",
+    help="Turn the head points of crowd datasets into instance masks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(convert)
+app.command()(merge)
+app.command()(validate)
+app.command()(visualize)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(weights.app, name="weights")
+app.add_typer(train.app, name="train")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"dpmo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            envvar="DPMO_CONFIG",
+            help="Defaults for options; dpmo.toml in this folder when it is there.",
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Turn the head points of crowd datasets into instance masks."""
+    context.default_map = read_config(config, context)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line; errors are one line on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except DpmoError as error:
+        say(f"dpmo: error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("dpmo: interrupted; the same command goes on from here")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except Exception as error:
+        if os.environ.get("DPMO_DEBUG"):
+            raise
+        say(
+            f"dpmo: error: unexpected {type(error).__name__}: {' '.join(str(error).split())}; "
+            "set DPMO_DEBUG=1 to see where, and report it"
+        )
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -69,31 +69,25 @@ def _print_table(found: Inspection) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    parts = (*found.splits, found.total) if len(found.splits) > 1 else found.splits
     table = Table(title=f"{found.dataset} in {found.root}")
-    table.add_column("split")
-    for column in (
-        "images",
-        "points",
-        "duplicates",
-        "outside",
-        "invalid",
-        "unreadable",
-        "count mismatches",
-    ):
-        table.add_column(column, justify="right")
-    for part in (*found.splits, found.total) if len(found.splits) > 1 else found.splits:
-        table.add_row(*_cells(part))
+    table.add_column("")
+    for part in parts:
+        table.add_column(part.split, justify="right")
+    # One row for each count: all splits side by side fit a narrow terminal.
+    for row in zip(*map(_counts, parts), strict=True):
+        names, counts = zip(*row, strict=True)
+        table.add_row(names[0], *(f"{count:,}" for count in counts))
     Console().print(table)
 
 
-def _cells(part: SplitInspection) -> tuple[str, ...]:
-    counts = (
-        part.images,
-        part.points,
-        part.duplicates,
-        part.outside,
-        part.invalid,
-        len(part.unreadable),
-        len(part.count_mismatches),
+def _counts(part: SplitInspection) -> tuple[tuple[str, int], ...]:
+    return (
+        ("images", part.images),
+        ("points", part.points),
+        ("duplicates", part.duplicates),
+        ("points outside", part.outside),
+        ("invalid points", part.invalid),
+        ("unreadable files", len(part.unreadable)),
+        ("count mismatches", len(part.count_mismatches)),
     )
-    return (part.split, *(f"{count:,}" for count in counts))

@@ -30,10 +30,10 @@ def resolve_inside(root: Path, name: str) -> Path:
             through a symlink.
     """
     mend = "name a file that lies inside the dataset's root"
-    shown = name.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    shown = _shown(name.replace("\0", "\\0"))
     if not name.strip():
         raise InputError(root, "an image has an empty name", mend)
-    if any("\ud800" <= letter <= "\udfff" for letter in name):
+    if shown != name.replace("\0", "\\0"):
         raise InputError(shown, "the name is no UTF-8", "rename the file")
     if "\0" in name:
         raise InputError(shown, "the name holds a NUL character", mend)
@@ -53,8 +53,15 @@ def resolve_inside(root: Path, name: str) -> Path:
 
 
 def relative_name(root: Path, path: Path) -> str:
-    """The `file_name` of a file under the root: relative, with "/"."""
-    return path.relative_to(root).as_posix()
+    """The `file_name` of a file under the root: relative, with "/".
+
+    Bytes that are no UTF-8 are shown escaped, so that the name can be written anywhere.
+    """
+    return _shown(path.relative_to(root).as_posix())
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def checked_root(root: Path) -> Path:

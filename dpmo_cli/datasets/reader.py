@@ -86,7 +86,9 @@ class Reader(ABC):
         """
         resolve_inside(self.root, entry.file_name)
         if entry.annotation_path is not None:
-            resolve_inside(self.root, relative_name(self.root, entry.annotation_path))
+            # Listed from folders: the names on disk count, which file_name may show escaped.
+            for path in (entry.image_path, entry.annotation_path):
+                resolve_inside(self.root, path.relative_to(self.root).as_posix())
         heads = self._read(entry)
         bad = int((~np.isfinite(heads.points_xy)).any(axis=1).sum())
         if not bad:

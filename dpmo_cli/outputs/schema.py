@@ -50,9 +50,7 @@ MASK_FIELDS: tuple[pa.Field, ...] = (
     pa.field("bbox", pa.list_(pa.float64(), 4)),
     pa.field("area", pa.int64()),
     # A COCO RLE: {"size": [H, W], "counts": compressed ASCII}.
-    pa.field(
-        "rle", pa.struct([("size", pa.list_(pa.int32(), 2)), ("counts", pa.string())])
-    ),
+    pa.field("rle", pa.struct([("size", pa.list_(pa.int32(), 2)), ("counts", pa.string())])),
 )
 """The mask of a row; null without one. A shared point carries the mask of its site."""
 

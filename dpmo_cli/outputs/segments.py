@@ -82,24 +82,5 @@ def boxes_of(segments: Segments, masks: int) -> Ints:
     return np.concatenate([low, high], axis=1)
 
 
-def window_masks(
-    run_lengths: Sequence[Ints], height: int
-) -> list[tuple[NDArray[np.bool_], tuple[int, int, int, int]]]:
-    """Return each mask cut to its box: (h, w) bool and window xyxy px; (0, 0) where empty."""
-    runs = ones_of(run_lengths)
-    segments = segments_of(runs, height)
-    boxes = boxes_of(segments, len(run_lengths))
-    bounds = np.searchsorted(segments.owner, np.arange(len(run_lengths) + 1))
-    windows = []
-    for index, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
-        piece = slice(bounds[index], bounds[index + 1])
-        # A one where a segment begins, minus one behind its end: the running sum is the mask.
-        steps = np.zeros((x1 - x0, y1 - y0 + 1), np.int32)
-        np.add.at(steps, (segments.x[piece] - x0, segments.top[piece] - y0), 1)
-        np.add.at(steps, (segments.x[piece] - x0, segments.bottom[piece] + 1 - y0), -1)
-        windows.append((np.cumsum(steps, axis=1)[:, :-1].T > 0, (x0, y0, x1, y1)))
-    return windows
-
-
 def _joined(parts: Sequence[Ints]) -> Ints:
     return np.concatenate([np.zeros(0, np.int64), *parts])

@@ -50,7 +50,7 @@ class Points:
             table=table,
             places={
                 int(image_ids[start]): slice(int(start), int(stop))
-                for start, stop in zip(starts, [*starts[1:], len(image_ids)], strict=True)
+                for start, stop in zip(starts, _stops(starts, image_ids), strict=True)
             },
             image_ids=image_ids,
             point_ids=table["point_id"].to_numpy().astype(np.int64),
@@ -82,8 +82,7 @@ def read_table(
 def check_points(points: Points) -> Iterator[Problem]:
     """Yield what is wrong with the rows of one split, taken by themselves."""
     starts = _starts(points.image_ids)
-    lengths = np.diff([*starts, len(points.image_ids)])
-    first = np.repeat(starts, lengths)
+    first = np.repeat(starts, _stops(starts, points.image_ids) - starts)
     ragged = points.point_ids != np.arange(len(first)) - first
     names = points.table["image"].combine_chunks().dictionary_encode().indices.to_numpy()
     renamed = names != names[first]
@@ -148,6 +147,11 @@ def _starts(image_ids: NDArray[np.int64]) -> NDArray[np.intp]:
     if not len(image_ids):
         return np.zeros(0, np.intp)
     return np.concatenate([[0], np.flatnonzero(np.diff(image_ids)) + 1])
+
+
+def _stops(starts: NDArray[np.intp], image_ids: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return where each of those runs ends."""
+    return np.append(starts, len(image_ids))[1:]
 
 
 def _rows(points: Points, rows: NDArray[np.intp]) -> str:

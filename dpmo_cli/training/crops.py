@@ -12,9 +12,10 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from dpmo_cli.geometry.nnec import disc_mask, disc_radii, disc_windows, neighbour_distances
 from dpmo_cli.geometry.points import FloatArray, group_points
+from dpmo_cli.geometry.resize import fitted_size
+from dpmo_cli.geometry.tiles import MAX_MAGNIFICATION
 from dpmo_cli.training.truth import TruthScene
 
-MAX_MAGNIFICATION = 4.0
 RADIUS_IN_FRAME_PX = (12.0, 76.0)
 """Discs of the prompt that a crop is made for, in the network's frame, log-uniform."""
 PROMPT_RADIUS_PX = (6.0, 100.0)
@@ -108,8 +109,7 @@ def sample_crop(
     chosen = int(rng.integers(len(scene.points_xy)))
     x0, y0, x1, y1 = window = _window(prepared, chosen, frame_px, rng, augment)
     scale = frame_px / max(x1 - x0, y1 - y0)
-    width = max(1, round((x1 - x0) * scale))
-    height = max(1, round((y1 - y0) * scale))
+    height, width = fitted_size((y1 - y0, x1 - x0), frame_px)
     picture = Image.fromarray(scene.image[y0:y1, x0:x1]).resize(
         (width, height), Image.Resampling.BILINEAR
     )

@@ -225,7 +225,6 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
         (tmp_path / "missing.jpg", "is missing"),
         (tmp_path, "not a regular file"),
         (tmp_path / "pipe", "not a regular file"),
-        (tmp_path / "nul\0.jpg", "can't be"),
         (floats, "floating-point"),
     ):
         with pytest.raises(InputError, match=says):
@@ -235,7 +234,7 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
 def test_a_corrupt_exif_block_is_no_warning(tmp_path: Path) -> None:
     exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + b"\x12\x01\x03\0\xff\xff\xff\x7f" * 3
     Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
-    with Image.open(tmp_path / "a.jpg") as image, pytest.warns(UserWarning, match="EXIF"):
+    with pytest.warns(UserWarning, match="EXIF|Tag"), Image.open(tmp_path / "a.jpg") as image:
         image.getexif()
     assert read_image(tmp_path / "a.jpg").shape == (HEIGHT, WIDTH, 3)
 

@@ -115,11 +115,10 @@ def test_what_can_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         (".", "not a regular file"),
         ("pipe", "not a regular file"),
         ("large", "above the limit"),
-        ("nul\0", "can't be read"),
     ):
         with pytest.raises(InputError, match=says):
             read_capped(tmp_path / name, "mend it")
-    with pytest.raises(InputError, match="latin: is not UTF-8 text .*; mend it"):
+    with pytest.raises(InputError, match=r"latin: is not UTF-8 text .*; mend it"):
         read_text(tmp_path / "latin", "mend it")
 
 

@@ -111,6 +111,7 @@ def make_rows(
         status = statuses.get(point, "shared" if point in shares else "ok")
         has_mask = status in ("ok", "shared")
         scores = rng.random(4).astype(np.float32).tolist() if has_mask else [None] * 4
+        named = zip(("predicted_iou", "stability", "retained", "score"), scores, strict=True)
         rows.append(
             {
                 "image": info.file_name,
@@ -121,7 +122,7 @@ def make_rows(
                 "radius_px": radius_px if has_mask else None,
                 "status": status,
                 "reasons": ["tiny", "clipped"][: point % 3],
-                **dict(zip(("predicted_iou", "stability", "retained", "score"), scores)),
+                **dict(named),
                 "annotation_id": info.image_id * 100_000 + site if has_mask else None,
                 "head_box_xyxy": None,
                 "occlusion": None,

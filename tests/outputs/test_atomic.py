@@ -22,6 +22,12 @@ from dpmo_cli.outputs.atomic import (
 )
 
 
+def write_half(path: Path, error: BaseException) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
 def test_text_is_written_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "a.txt"
     write_text(path, "ä\n\r\nb")
@@ -57,18 +63,16 @@ def test_the_timestamp_moves_only_with_the_content(
 def test_an_exception_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(error), atomic_path(path) as temporary:
-        temporary.write_text("new")
-        raise error
+    with pytest.raises(error):
+        write_half(path, error())
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    with pytest.raises(OutputError) as caught, atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OutputError) as caught:
+        write_half(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert str(path) in str(caught.value)
     assert "No space left" in str(caught.value)
     assert "\n" not in str(caught.value)

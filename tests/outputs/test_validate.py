@@ -119,6 +119,7 @@ def overlap(rows: list[Row]) -> None:
     both = pixels_of(rows[1]) & (np.hypot(x - 9.4, y - 8.0) < 6)
     row, column = np.argwhere(both)[0]
     set_pixel(rows, 0, int(column), int(row))
+    rows[3].update({name: rows[0][name] for name in ("bbox", "area", "rle")})
 
 
 def drop_point(out: Path) -> None:
@@ -299,7 +300,7 @@ DEFECTS: dict[str, tuple[Plant, str]] = {
     "no annotation for a mask": (edit_rows(set_row(3, annotation_id=None)), "V034 V044"),
     "an annotation that is not there": (edit_rows(set_row(3, annotation_id=123_456)), "V034"),
     "an annotation without a mask": (edit_rows(set_row(6, annotation_id=100_000)), "V035 V044"),
-    "a point elsewhere": (edit_annotation(set_attribute("point", [9.4, 8.25])), "V036"),
+    "a point elsewhere": (edit_annotation(set_attribute("point", [9.4, 8.0000005])), "V036"),
     "another radius": (edit_annotation(set_attribute("radius_px", 6.25)), "V036"),
     "the point that shares the mask": (edit_annotation(set_attribute("point_id", 3)), "V036"),
     "a point id out of range": (edit_annotation(set_attribute("point_id", -900)), "V036"),

@@ -1,0 +1,69 @@
+"""`dpmo train`: train the networks that the package ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpmo_cli.cli.console import say
+from dpmo_cli.errors import UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Train the networks that the package ships.")
+
+
+@app.callback()
+def _group() -> None:
+    """Train the networks that the package ships."""
+
+
+@app.command()
+def nano(
+    data: Annotated[
+        Path, typer.Option(help="Folder with PennFudanPed, COCO_panoptic_100 and DSB2018.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and weights.")],
+    rendered: Annotated[
+        list[Path] | None,
+        typer.Option(help="A csv dataset of rendered scenes with truth/; may be repeated."),
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Weights to go on from, instead of an ImageNet trunk.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 2600,
+    crops: Annotated[int, typer.Option(min=1, help="Crops per step.")] = 4,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts per crop, at most.")] = 8,
+    rate: Annotated[float, typer.Option(min=0.0, help="Factor on the learning rates.")] = 1.0,
+    composed: Annotated[int, typer.Option(min=0, help="Composed crowds to train on.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of all chance.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train nano on scenes with true masks; the same command goes on from its last checkpoint."""
+    if not data.is_dir():
+        raise UsageError(f"--data {data}: no such folder")
+
+    from dpmo_cli.sam.models import resolve_device
+    from dpmo_cli.training.nano import NanoTraining, train_nano
+
+    plain = NanoTraining()
+    settings = NanoTraining(
+        steps=steps,
+        crops=crops,
+        prompts=prompts,
+        rate_trunk=plain.rate_trunk * rate,
+        rate_rest=plain.rate_rest * rate,
+        composed_scenes=composed,
+        seed=seed,
+    )
+    path = train_nano(
+        data,
+        out,
+        settings,
+        rendered=rendered or (),
+        init=init,
+        device=resolve_device(device),
+        say=(lambda line: None) if quiet else say,
+    )
+    print(path)

@@ -1,0 +1,35 @@
+"""`dpmo validate`: check every file of a run against itself and against the others."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpmo_cli.cli.console import print_json, say
+from dpmo_cli.errors import EXIT_FAILED, UsageError
+
+
+def validate(
+    out: Annotated[Path, typer.Argument(help="The folder that a run has written.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check the files of a run; each finding is one line with its code on stdout.
+
+    Exit code 0 where all is well, 1 where something is wrong.
+    """
+    from dpmo_cli.outputs.validate import validate_run
+
+    if not out.is_dir():
+        raise UsageError(f"{out} is no folder; give the folder that `dpmo convert` wrote")
+    findings = validate_run(out)
+    if json:
+        print_json("validate", {"out": str(out), "findings": [asdict(one) for one in findings]})
+    else:
+        for finding in findings:
+            print(finding)
+        say(f"dpmo: {out}: {len(findings) or 'no'} finding{'s' * (len(findings) != 1)}")
+    if findings:
+        raise typer.Exit(EXIT_FAILED)

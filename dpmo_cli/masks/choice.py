@@ -1,0 +1,108 @@
+"""Choice among the candidate masks of a prompt, at low resolution, under the disc's constraint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+STABILITY_OFFSET = 1.0
+"""Logits by which the threshold is moved up and down; segment-anything's own value."""
+RIVAL_SCORE = 0.9
+"""A candidate with this part of the best score rivals it."""
+RIVAL_IOU = 0.5
+"""Rivals that overlap less than this disagree."""
+MISSES_POINT = 0.1
+"""What is left of the score of a candidate that does not hold its own point."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen candidate of each of n prompts.
+
+    Attributes:
+        logits: (n, cells, cells) float32.
+        predicted_iou: (n,) float32, the network's estimate for the chosen mask, 0 to 1.
+        stability: (n,) float32, IoU of the mask with itself at a higher and a lower threshold.
+        retained: (n,) float32, part of the mask that its disc holds.
+        score: (n,) float32, the product of the three.
+        holds_point: (n,) bool.
+        ambiguous: (n,) bool, whether a rival of almost the same score is another mask.
+    """
+
+    logits: NDArray[np.float32]
+    predicted_iou: NDArray[np.float32]
+    stability: NDArray[np.float32]
+    retained: NDArray[np.float32]
+    score: NDArray[np.float32]
+    holds_point: NDArray[np.bool_]
+    ambiguous: NDArray[np.bool_]
+
+
+def choose(
+    logits: Tensor,
+    predicted_ious: Tensor,
+    points_cells: NDArray[np.float64],
+    radii_cells: NDArray[np.float64],
+) -> Choice:
+    """Choose one candidate for each prompt.
+
+    Args:
+        logits: (n, c, h, w) float32 candidates on the mask grid.
+        predicted_ious: (n, c) float32.
+        points_cells: (n, 2) float64 sites, x then y, in cells; cell centres are integers.
+        radii_cells: (n,) float64 discs, in cells.
+    """
+    count, _, height, width = logits.shape
+    device = logits.device
+    points = torch.as_tensor(points_cells, dtype=torch.float32, device=device)
+    radii = torch.as_tensor(radii_cells, dtype=torch.float32, device=device)
+    x = torch.arange(width, device=device)
+    y = torch.arange(height, device=device)
+    square = (y[None, :, None] - points[:, 1, None, None]) ** 2 + (
+        x[None, None, :] - points[:, 0, None, None]
+    ) ** 2
+    column = points[:, 0].round().long().clamp(0, width - 1)
+    row = points[:, 1].round().long().clamp(0, height - 1)
+    rows = torch.arange(count, device=device)
+    disc = square <= radii[:, None, None] ** 2
+    # A disc smaller than a cell still has the cell of its site.
+    disc[rows, row, column] = True
+    disc = disc[:, None]
+
+    positive = logits > 0
+    kept = positive & disc
+    retained = _share(kept, positive)
+    stability = _share((logits > STABILITY_OFFSET) & disc, (logits > -STABILITY_OFFSET) & disc)
+    holds = positive[rows, :, row, column]
+    predicted = predicted_ious.clamp(0, 1)
+    scores = predicted * stability * retained
+    ranked = scores * torch.where(holds, 1.0, MISSES_POINT)
+    best = ranked.argmax(dim=1)
+
+    chosen = kept[rows, best][:, None]
+    overlap = _share(kept & chosen, kept | chosen)
+    rivals = (ranked >= RIVAL_SCORE * ranked[rows, best][:, None]) & (overlap < RIVAL_IOU)
+
+    def pick(values: Tensor) -> NDArray[np.float32]:
+        picked: NDArray[np.float32] = values[rows, best].float().cpu().numpy()
+        return picked
+
+    return Choice(
+        logits=pick(logits),
+        predicted_iou=pick(predicted),
+        stability=pick(stability),
+        retained=pick(retained),
+        score=pick(scores),
+        holds_point=holds[rows, best].cpu().numpy(),
+        ambiguous=rivals.any(dim=1).cpu().numpy(),
+    )
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """Pixels of a mask in parts of another's, (n, c) float32; zero where the other is empty."""
+    counts = whole.sum(dim=(2, 3))
+    return part.sum(dim=(2, 3)) / counts.clamp(min=1)

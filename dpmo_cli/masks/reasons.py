@@ -1,0 +1,67 @@
+"""Why a person should look at a mask first: the reasons in the review queue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOW_SCORE = "low_score"
+LEAKS = "leaks_out_of_disc"
+MISSES_POINT = "misses_point"
+AMBIGUOUS = "ambiguous"
+TINY = "tiny"
+SUB_RESOLUTION = "sub_resolution"
+CLOSE_PAIR = "close_pair"
+RADIUS_CLAMPED = "radius_clamped"
+LONE = "lone_point"
+DUPLICATE = "duplicate"
+NO_PIXELS = "no_pixels"
+OUTSIDE_IMAGE = "outside_image"
+NOT_FINITE = "not_finite"
+FULLY_OCCLUDED = "fully_occluded"
+UNREADABLE = "unreadable_image"
+
+REASONS: Mapping[str, str] = {
+    LOW_SCORE: "the score is below 0.4",
+    LEAKS: "the disc holds less than half of the mask that the network drew",
+    MISSES_POINT: "no candidate mask holds the point",
+    AMBIGUOUS: "another candidate of almost the same score is a different mask",
+    TINY: "the mask fills less than 2 % of its disc, or fewer than 6 pixels",
+    SUB_RESOLUTION: "the disc is smaller than four cells of the network's mask grid",
+    CLOSE_PAIR: "a neighbour is nearer than 0.35 of the local spacing: a double click?",
+    RADIUS_CLAMPED: "the disc was clamped to 3 px or to half the image",
+    LONE: "the only point of its image: nothing tells how large the person is",
+    DUPLICATE: "rounds to the pixel of an earlier point, whose mask it shares",
+    NO_PIXELS: "neighbours own all pixels that the network gave",
+    OUTSIDE_IMAGE: "the point lies outside the image",
+    NOT_FINITE: "a coordinate is NaN or infinite",
+    FULLY_OCCLUDED: "the dataset says that the head is fully occluded",
+    UNREADABLE: "the image could not be read",
+}
+"""All reasons with what they mean."""
+
+SCORE_LIMIT = 0.4
+RETAINED_LIMIT = 0.5
+TINY_OF_DISC = 0.02
+TINY_PX = 6
+SUB_RESOLUTION_CELLS = 4.0
+CLOSE_OF_SPACING = 0.35
+
+Flags = NDArray[np.bool_]
+
+
+def collect(count: int, flags: Mapping[str, Flags]) -> list[list[str]]:
+    """Names of the reasons that hold for each of `count` items, in the order of REASONS.
+
+    Args:
+        count: number of items.
+        flags: (count,) bool for each reason.
+    """
+    reasons: list[list[str]] = [[] for _ in range(count)]
+    for name in REASONS:
+        if name in flags:
+            for index in np.flatnonzero(flags[name]):
+                reasons[index].append(name)
+    return reasons

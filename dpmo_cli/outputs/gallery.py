@@ -1,0 +1,143 @@
+"""What a run says of one image, read back to be drawn."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dpmo_cli.errors import InputError, UsageError
+from dpmo_cli.geometry.rle import rle_window
+from dpmo_cli.outputs.coco import iter_coco
+from dpmo_cli.outputs.findings import QUEUE_FILE, annotations_file
+from dpmo_cli.outputs.overlay import Person
+from dpmo_cli.outputs.schema import OK, SHARED
+
+_MEND = "see `dpmo validate`, and convert again"
+_COLUMNS = ["x", "y", "radius_px", "status", "flagged", "rle"]
+
+
+@dataclass(frozen=True)
+class ShownImage:
+    """An image of a run: file name relative to the dataset's root, (H, W) in px."""
+
+    split: str
+    file_name: str
+    size_hw: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class People:
+    """The points of an image, and how many there are, undrawable ones (NaN) included."""
+
+    persons: tuple[Person, ...]
+    points: int
+    masks: int
+    flagged: int
+
+    @property
+    def counts(self) -> str:
+        """The numbers as one phrase."""
+        return f"{self.points:,} people, {self.masks:,} masks, {self.flagged:,} to review"
+
+
+def list_images(out: Path, split: str | None = None) -> list[ShownImage]:
+    """Return the images of a run that could be read, of all splits or one, in order.
+
+    Raises:
+        UsageError: `out` holds no run, or none with this split.
+        InputError: its annotations can't be read.
+    """
+    paths = sorted((out / "annotations").glob("[!.]*.json"))
+    if not paths:
+        raise UsageError(f"{out} holds no annotations; give the folder that `dpmo convert` wrote")
+    if split is not None:
+        splits = [path.stem for path in paths]
+        if split not in splits:
+            raise UsageError(f"{out} has no split {split}; it has {', '.join(splits)}")
+        paths = [out / annotations_file(split)]
+    return [image for path in paths for image in _images_in(path)]
+
+
+def find_image(images: Sequence[ShownImage], name: str) -> ShownImage:
+    """Return the image of a name: its whole file name, or the last part with or without suffix.
+
+    Raises:
+        UsageError: there is none, with the names that are near, or there are several.
+    """
+    last = [PurePosixPath(image.file_name) for image in images]
+    for names in ([i.file_name for i in images], [p.name for p in last], [p.stem for p in last]):
+        found = [image for image, its in zip(images, names, strict=True) if its == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = ", ".join(f"{image.file_name} ({image.split})" for image in found[:5])
+            raise UsageError(f"{name} fits {len(found)} images: {listed}; give more of the name")
+    near = get_close_matches(
+        PurePosixPath(name).name, [path.name for path in last], n=3, cutoff=0.5
+    )
+    hint = f"; near it are {', '.join(dict.fromkeys(near))}" if near else ""
+    raise UsageError(f"no image of the run is named {name}{hint}")
+
+
+def sample_images(images: Sequence[ShownImage], count: int, seed: int) -> list[ShownImage]:
+    """Return `count` images, or all where there are fewer, the same for the same seed."""
+    chosen = random.Random(seed).sample(range(len(images)), min(count, len(images)))
+    return [images[index] for index in sorted(chosen)]
+
+
+def read_people(out: Path, image: ShownImage) -> People:
+    """Return the points of an image with their masks.
+
+    Raises:
+        InputError: the queue can't be read, or holds a mask that is none.
+    """
+    path = out / QUEUE_FILE
+    of_image = (pc.field("split") == image.split) & (pc.field("image") == image.file_name)
+    try:
+        table = pq.read_table(path, columns=_COLUMNS, filters=of_image, partitioning=None)
+        rows = table.to_pylist()
+        persons = [_person(row) for row in rows if math.isfinite(row["x"] + row["y"])]
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(path, f"can't be read ({error})", _MEND) from error
+    return People(
+        persons=tuple(persons),
+        points=len(rows),
+        masks=sum(row["status"] == OK for row in rows),
+        flagged=sum(bool(row["flagged"]) for row in rows),
+    )
+
+
+def _person(row: dict[str, Any]) -> Person:
+    # The mask of a shared point is drawn with its site.
+    mask, window_xyxy = rle_window(row["rle"]) if row["status"] == OK else (None, None)
+    return Person(
+        point_xy=(row["x"], row["y"]),
+        radius_px=row["radius_px"],
+        flagged=bool(row["flagged"]),
+        has_mask=row["status"] in (OK, SHARED),
+        mask=mask,
+        window_xyxy=window_xyxy,
+    )
+
+
+def _images_in(path: Path) -> list[ShownImage]:
+    images = []
+    try:
+        for member, value in iter_coco(path):
+            if member == "annotations":
+                break
+            if member == "images":
+                size_hw = (int(value["height"]), int(value["width"]))
+                images.append(ShownImage(path.stem, str(value["file_name"]), size_hw))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(path, f"is no annotation file of a run ({error})", _MEND) from error
+    return images

@@ -1,0 +1,251 @@
+"""One run: from a native dataset to masks, a row for every point, and a review queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import pyarrow as pa
+
+from dpmo_cli.datasets.base import Dataset, Heads
+from dpmo_cli.datasets.images import read_image
+from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, DpmoError, InputError, UsageError
+from dpmo_cli.masks.segment import Method, Seconds, segment_image
+from dpmo_cli.outputs.atomic import sha256_file
+from dpmo_cli.outputs.records import ImageInfo, ImageRecord, write_record
+from dpmo_cli.outputs.schema import RECORD_SCHEMA
+from dpmo_cli.pipeline.finish import (
+    Finished,
+    is_finished,
+    peak_memory_bytes,
+    tally,
+    write_outputs,
+    write_run_record,
+)
+from dpmo_cli.pipeline.plan import Selection, Task, tasks_of
+from dpmo_cli.pipeline.progress import RunProgress
+from dpmo_cli.pipeline.rows import failed_rows, hidden_points, segmented_rows
+from dpmo_cli.pipeline.settings import Settings, image_fingerprint
+from dpmo_cli.pipeline.store import Manifest, Store
+from dpmo_cli.sam.engine import SamEngine
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as it was asked for.
+
+    Attributes:
+        dataset: opened, at its root.
+        out: the output folder.
+        settings: what decides the masks.
+        method: the part of the settings that the method takes.
+        selection: which images.
+        load_engine: loads the network; called only when an image has to be converted.
+        config: the resolved options, for the run record.
+        force: convert again what is there, and replace other runs in the folder.
+        strict: end the run at the first image that fails.
+        max_failure_rate: part of failed images above which the run has failed.
+        quiet: no progress.
+    """
+
+    dataset: Dataset
+    out: Path
+    settings: Settings
+    method: Method
+    selection: Selection
+    load_engine: Callable[[], SamEngine]
+    config: Mapping[str, object] = field(default_factory=dict)
+    force: bool = False
+    strict: bool = False
+    max_failure_rate: float = 1.0
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended: `changed` is false when there was nothing to do."""
+
+    finished: Finished
+    converted: int
+    changed: bool
+    seconds: float
+    exit_code: int
+
+
+class _Run:
+    """The state of one run inside its locked folder."""
+
+    def __init__(self, job: Job, store: Store) -> None:
+        self.job = job
+        self.store = store
+        self.seconds = Seconds()
+        self.read_seconds = 0.0
+        self.write_seconds = 0.0
+        self.tiles = 0
+        self.converted = 0
+        self._engine: SamEngine | None = None
+
+    @property
+    def engine(self) -> SamEngine:
+        if self._engine is None:
+            self._engine = self.job.load_engine()
+        return self._engine
+
+    def convert(self, task: Task, progress: RunProgress) -> str:
+        """Bring the record of one image up to date and return its fingerprint."""
+        begin = perf_counter()
+        entry, image_id, settings = task.entry, task.image_id, self.job.settings
+        heads: Heads | None = None
+        try:
+            heads = self.job.dataset.read_heads(entry)
+            image_sha256 = _sha256(entry.image_path)
+            fingerprint = image_fingerprint(settings, entry, image_id, image_sha256, heads)
+            if not self.job.force and self.store.has(entry.split, image_id, fingerprint):
+                progress.advance(len(heads), reused=True)
+                return fingerprint
+            image = read_image(entry.image_path)
+        except InputError as error:
+            return self._fail(task, heads, error, progress)
+        self.read_seconds += perf_counter() - begin
+        for warning in heads.warnings:
+            progress.say(f"dpmo: warning: {entry.file_name}: {warning}")
+        segmented = segment_image(
+            image,
+            heads.points_xy,
+            self.engine,
+            self.job.method,
+            hidden=hidden_points(heads),
+            seconds=self.seconds,
+        )
+        self.tiles += segmented.tiles
+        begin = perf_counter()
+        rows = segmented_rows(entry.file_name, image_id, heads, segmented)
+        info = ImageInfo(
+            image_id, entry.split, entry.file_name, image.shape[1], image.shape[0], entry.labels
+        )
+        self._write(task, ImageRecord(info, rows, heads.warnings, None, fingerprint))
+        self.write_seconds += perf_counter() - begin
+        self.converted += 1
+        progress.advance(len(heads), reused=False)
+        return fingerprint
+
+    def _fail(
+        self, task: Task, heads: Heads | None, error: InputError, progress: RunProgress
+    ) -> str:
+        """Record that an image failed; it is tried again by the next run."""
+        if self.job.strict:
+            raise DpmoError(str(error)) from error
+        progress.say(f"dpmo: error: {error}")
+        entry = task.entry
+        if heads is None:
+            rows = pa.Table.from_pylist([], schema=RECORD_SCHEMA)
+        else:
+            rows = failed_rows(entry.file_name, task.image_id, heads)
+        fingerprint = image_fingerprint(
+            self.job.settings, entry, task.image_id, f"failed: {error}", heads
+        )
+        info = ImageInfo(task.image_id, entry.split, entry.file_name, None, None, entry.labels)
+        warnings = heads.warnings if heads is not None else ()
+        self._write(task, ImageRecord(info, rows, warnings, str(error), fingerprint))
+        progress.advance(len(rows), reused=True)
+        return fingerprint
+
+    def _write(self, task: Task, record: ImageRecord) -> None:
+        write_record(self.store.record_path(task.entry.split, task.image_id), record)
+
+    def measured(self, elapsed: float) -> dict[str, object]:
+        """What the run record says of time and memory."""
+        stages = {"read": self.read_seconds, **vars(self.seconds), "write": self.write_seconds}
+        engine = self._engine
+        return {
+            "seconds": {name: round(value, 3) for name, value in stages.items()},
+            "seconds_total": round(elapsed, 3),
+            "peak_memory_bytes": peak_memory_bytes(),
+            "converted_images": self.converted,
+            "tiles": self.tiles,
+            "prompt_batch": None if engine is None else engine.batch,
+            "out_of_memory_halvings": 0 if engine is None else engine.halvings,
+        }
+
+
+def run_job(job: Job) -> Summary:
+    """Carry out a run, going on from whatever an earlier one left in the folder.
+
+    Raises:
+        UsageError: the folder is in use, or holds other splits made with other settings.
+        DpmoError: a file can't be written, or with `strict` an image failed.
+    """
+    begin = perf_counter()
+    with Store(job.out) as store:
+        _make_room(job, store)
+        run = _Run(job, store)
+        tasks = {
+            split: tasks_of(job.dataset, split, job.selection) for split in job.selection.splits
+        }
+        total = sum(len(part) for part in tasks.values())
+        changed = False
+        with RunProgress(total, quiet=job.quiet) as progress:
+            for split, part in tasks.items():
+                records = {task.image_id: run.convert(task, progress) for task in part}
+                manifest = Manifest(
+                    job.settings, job.selection.limit, job.selection.shard, records
+                )
+                changed |= store.manifest(split) != manifest
+                store.write_manifest(split, manifest)
+        finished = tally(store)
+        if changed or run.converted or not is_finished(store, job.settings):
+            changed = True
+            (job.out / "run.json").unlink(missing_ok=True)
+            writing = perf_counter()
+            write_outputs(store, job.settings)
+            run.write_seconds += perf_counter() - writing
+            write_run_record(
+                store,
+                job.settings,
+                finished,
+                root=str(job.dataset.root),
+                config=job.config,
+                measured=run.measured(perf_counter() - begin),
+            )
+        return Summary(
+            finished,
+            run.converted,
+            changed,
+            perf_counter() - begin,
+            _exit_code(finished, job.max_failure_rate),
+        )
+
+
+def _make_room(job: Job, store: Store) -> None:
+    """See that the splits which stay in the folder were made with the same settings."""
+    for split in store.splits():
+        if split in job.selection.splits:
+            continue
+        manifest = store.manifest(split)
+        if manifest is not None and manifest.settings == job.settings:
+            continue
+        if not job.force:
+            raise UsageError(
+                f"--out {job.out}: also holds split {split!r} made with other settings; name it "
+                "with --split too, use another folder, or replace it with --force"
+            )
+        store.forget(split)
+
+
+def _exit_code(finished: Finished, max_failure_rate: float) -> int:
+    failed, images = finished.counts.failed_images, finished.counts.images
+    if not failed:
+        return EXIT_OK
+    if failed == images or failed / images > max_failure_rate:
+        return EXIT_FAILED
+    return EXIT_PARTIAL
+
+
+def _sha256(path: Path) -> str:
+    """Hash of a file's content; what can't be opened is left to the image reader to name."""
+    try:
+        return sha256_file(path)
+    except OSError:
+        return "unreadable"

@@ -1,0 +1,186 @@
+"""The last step of a run: records become COCO files, tables, the queue and the run record."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from dpmo_cli import __version__
+from dpmo_cli.errors import UsageError
+from dpmo_cli.outputs.atomic import sha256_file, write_text
+from dpmo_cli.outputs.coco import write_coco
+from dpmo_cli.outputs.parquet import write_points, write_queue
+from dpmo_cli.outputs.records import ImageRecord
+from dpmo_cli.outputs.schema import OK, SCHEMA_VERSION
+from dpmo_cli.pipeline.settings import Settings
+from dpmo_cli.pipeline.store import Store
+
+LIBRARIES = ("torch", "torchvision", "segment-anything", "timm", "numpy", "scipy", "pyarrow",
+             "pycocotools", "pillow")  # fmt: skip
+
+
+@dataclass
+class Counts:
+    """What a run or one of its splits holds; `points` by status are in `by_status`."""
+
+    images: int = 0
+    failed_images: int = 0
+    points: int = 0
+    masks: int = 0
+    flagged: int = 0
+    by_status: Counter[str] = field(default_factory=Counter)
+
+    def add(self, record: ImageRecord) -> None:
+        """Count one image."""
+        statuses = Counter(record.rows["status"].to_pylist())
+        self.images += 1
+        self.failed_images += record.error is not None
+        self.points += len(record.rows)
+        self.masks += statuses[OK]
+        self.flagged += sum(record.rows["flagged"].to_pylist())
+        self.by_status += statuses
+
+    def as_json(self) -> dict[str, object]:
+        """As a plain object with stable order."""
+        plain = {name: value for name, value in vars(self).items() if name != "by_status"}
+        return plain | {"by_status": dict(sorted(self.by_status.items()))}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What stands in the output folder, overall and by split."""
+
+    counts: Counts
+    splits: dict[str, Counts]
+    failures: list[str]
+    warnings: int
+
+
+def tally(store: Store) -> Finished:
+    """Count what the records of all manifests hold."""
+    total = Counts()
+    splits: dict[str, Counts] = {}
+    failures: list[str] = []
+    warnings = 0
+    for split in store.splits():
+        part = splits[split] = Counts()
+        for record in store.records(split)():
+            part.add(record)
+            total.add(record)
+            warnings += len(record.warnings)
+            if record.error is not None:
+                failures.append(record.error)
+    return Finished(total, splits, failures, warnings)
+
+
+def write_outputs(store: Store, settings: Settings) -> None:
+    """Write all files but the run record from the records, each atomically."""
+    splits = store.splits()
+    for split in splits:
+        records = store.records(split)
+        write_coco(
+            store.out / "annotations" / f"{split}.json",
+            records,
+            dataset=settings.dataset,
+            split=split,
+            extent=settings.extent,
+        )
+        write_points(store.out / "points" / f"{split}.parquet", records)
+
+    def everything() -> Iterator[ImageRecord]:
+        for split in splits:
+            yield from store.records(split)()
+
+    write_queue(store.out / "review" / "queue.parquet", everything, settings.dataset)
+
+
+def output_files(store: Store) -> list[Path]:
+    """The files that a finished run has beside its run record."""
+    files = [store.out / "review" / "queue.parquet"]
+    for split in store.splits():
+        files.append(store.out / "annotations" / f"{split}.json")
+        files.append(store.out / "points" / f"{split}.parquet")
+    return sorted(files)
+
+
+def hashes(store: Store) -> dict[str, str]:
+    """SHA-256 of the output files, by their path in the folder."""
+    return {
+        path.relative_to(store.out).as_posix(): sha256_file(path) for path in output_files(store)
+    }
+
+
+def is_finished(store: Store, settings: Settings) -> bool:
+    """Whether the run record is of these settings and the files are as it says."""
+    try:
+        document = json.loads((store.out / "run.json").read_text(encoding="utf-8"))
+        return bool(
+            document["settings"] == settings.as_json() and document["files"] == hashes(store)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def read_root(out: Path) -> str:
+    """The dataset's root that a finished run names.
+
+    Raises:
+        UsageError: the folder holds no readable run record.
+    """
+    try:
+        return str(json.loads((out / "run.json").read_text(encoding="utf-8"))["root"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{out / 'run.json'}: can't be read; run `dpmo convert` again") from error
+
+
+def write_run_record(
+    store: Store,
+    settings: Settings,
+    finished: Finished,
+    *,
+    root: str,
+    config: Mapping[str, object],
+    measured: Mapping[str, object],
+) -> None:
+    """Write `run.json`, last of all: a folder without it holds no finished run."""
+    split_documents = {}
+    for split, counts in finished.splits.items():
+        manifest = store.manifest(split)
+        shard = None if manifest is None or manifest.shard is None else str(manifest.shard)
+        split_documents[split] = {
+            "counts": counts.as_json(),
+            "limit": None if manifest is None else manifest.limit,
+            "shard": shard,
+        }
+    document = {
+        "version": SCHEMA_VERSION,
+        "dpmo_version": __version__,
+        "dataset": settings.dataset,
+        "root": root,
+        "extent": settings.extent,
+        "settings": settings.as_json(),
+        "config": dict(config),
+        "counts": finished.counts.as_json(),
+        "splits": split_documents,
+        "failures": finished.failures,
+        **measured,
+        "versions": {name: metadata.version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "files": hashes(store),
+    }
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(store.out / "run.json", text + "\n")
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,151 @@
+"""From a segmented image to the rows that account for every one of its points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dpmo_cli.datasets.base import FULLY_OCCLUDED, Heads
+from dpmo_cli.masks import reasons
+from dpmo_cli.masks.segment import SegmentedImage
+from dpmo_cli.outputs import schema
+
+MAX_POINTS_PER_IMAGE = 10**6
+"""Annotation ids are image_id * 10**6 + point_id, so they never move."""
+
+
+def annotation_id(image_id: int, point_id: int) -> int:
+    """The id of the mask of a point, the same in every run and shard."""
+    return image_id * MAX_POINTS_PER_IMAGE + point_id
+
+
+def hidden_points(heads: Heads) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """(N,) bool, the heads that can't be seen; None where the dataset does not tell."""
+    return None if heads.occlusion is None else heads.occlusion == FULLY_OCCLUDED
+
+
+def failed_rows(file_name: str, image_id: int, heads: Heads) -> pa.Table:
+    """Rows of an image that could not be read."""
+    states = [(schema.FAILED, [reasons.UNREADABLE])] * len(heads)
+    empty: list[dict[str, object]] = [{} for _ in range(len(heads))]
+    return _table(file_name, image_id, heads, states, empty)
+
+
+def segmented_rows(
+    file_name: str, image_id: int, heads: Heads, segmented: SegmentedImage
+) -> pa.Table:
+    """Rows of a segmented image, one per point in the order of the annotation."""
+    sites = segmented.sites
+    hidden = hidden_points(heads)
+    representative = _representatives(segmented, hidden)
+    states: list[tuple[str, list[str]]] = []
+    masks: list[dict[str, object]] = []
+    for point_id, site in enumerate(sites.site_of_point.tolist()):
+        values: dict[str, object] = {}
+        why: list[str] = []
+        if site >= 0:
+            values["radius_px"] = float(segmented.radii_px[site])
+            why = list(segmented.reasons[site])
+        status = _status(segmented, hidden, representative, point_id, site, why)
+        if status in (schema.OK, schema.SHARED):
+            mask = segmented.masks[site]
+            assert mask is not None
+            values |= {
+                "annotation_id": annotation_id(image_id, int(representative[site])),
+                "bbox": [float(value) for value in mask.bbox_xywh],
+                "area": mask.area_px,
+                "rle": dict(mask.rle),
+            }
+        if status in (schema.OK, schema.SHARED, schema.EMPTY):
+            scores = segmented.scores
+            for name in ("predicted_iou", "stability", "retained"):
+                values[name] = _finite(getattr(scores, name)[site])
+        if status in (schema.OK, schema.SHARED):
+            values["score"] = _finite(segmented.scores.score[site])
+        states.append((status, why))
+        masks.append(values)
+    return _table(file_name, image_id, heads, states, masks)
+
+
+def _representatives(
+    segmented: SegmentedImage, hidden: np.ndarray[Any, np.dtype[np.bool_]] | None
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The point that owns each site's mask: its first in the order of coordinates that is seen."""
+    sites = segmented.sites
+    owners = sites.point_of_site.copy()
+    if hidden is None:
+        return owners
+    for site in np.flatnonzero(hidden[owners] & segmented.prompted):
+        seen = np.flatnonzero((sites.site_of_point == site) & ~hidden)
+        owners[site] = seen[0]
+    return owners
+
+
+def _status(
+    segmented: SegmentedImage,
+    hidden: np.ndarray[Any, np.dtype[np.bool_]] | None,
+    representative: np.ndarray[Any, np.dtype[np.int64]],
+    point_id: int,
+    site: int,
+    why: list[str],
+) -> str:
+    """Status of a point; the reason that belongs to the point alone is added to `why`."""
+    if site < 0:
+        why.append(reasons.NOT_FINITE)
+        return schema.INVALID
+    if not segmented.sites.inside[site]:
+        why.append(reasons.OUTSIDE_IMAGE)
+        return schema.OUTSIDE
+    if hidden is not None and hidden[point_id]:
+        why.append(reasons.FULLY_OCCLUDED)
+        return schema.OCCLUDED
+    first = int(representative[site]) == point_id
+    if not first:
+        why.append(reasons.DUPLICATE)
+    if segmented.masks[site] is None:
+        return schema.EMPTY
+    return schema.OK if first else schema.SHARED
+
+
+def _finite(value: np.float32) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _table(
+    file_name: str,
+    image_id: int,
+    heads: Heads,
+    states: Sequence[tuple[str, list[str]]],
+    masks: Sequence[dict[str, object]],
+) -> pa.Table:
+    """Columns of RECORD_SCHEMA from what is known of each point."""
+    count = len(heads)
+    columns: dict[str, Sequence[object]] = {
+        "image": [file_name] * count,
+        "image_id": [image_id] * count,
+        "point_id": range(count),
+        "x": heads.points_xy[:, 0].tolist(),
+        "y": heads.points_xy[:, 1].tolist(),
+        "status": [status for status, _ in states],
+        "reasons": [why for _, why in states],
+        "flagged": [bool(why) for _, why in states],
+    }
+    if heads.boxes_xyxy is not None:
+        columns["head_box_xyxy"] = heads.boxes_xyxy.tolist()
+    if heads.occlusion is not None:
+        columns["occlusion"] = heads.occlusion.tolist()
+    if heads.blurred is not None:
+        columns["blurred"] = heads.blurred.tolist()
+    if heads.external_ids is not None:
+        columns["external_id"] = heads.external_ids
+    arrays = []
+    for column in schema.RECORD_SCHEMA:
+        values = columns.get(column.name)
+        if values is None:
+            values = [mask.get(column.name) for mask in masks]
+        arrays.append(pa.array(list(values), type=column.type))
+    return pa.Table.from_arrays(arrays, schema=schema.RECORD_SCHEMA)

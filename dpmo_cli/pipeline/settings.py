@@ -1,0 +1,83 @@
+"""What decides the bytes of a run's outputs, and the fingerprint that tells runs apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmo_cli import __version__
+from dpmo_cli.datasets.base import Heads, ImageEntry
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that changes masks; two runs with equal settings may share an output folder.
+
+    Attributes:
+        dataset: name of the dataset.
+        extent: what a mask is.
+        sam: name of the network.
+        weights_sha256: hash of its weights.
+        device: kind of device, without its number.
+        dtype: `fp32` or `bf16`.
+        prompt_batch: prompts per decoder call as given, None for the byte budget.
+        nnec_scale: factor on the neighbour's distance.
+        tiles: `auto` or `off`.
+        dpmo_version: of the program.
+    """
+
+    dataset: str
+    extent: str
+    sam: str
+    weights_sha256: str
+    device: str
+    dtype: str
+    prompt_batch: int | None
+    nnec_scale: float
+    tiles: str
+    dpmo_version: str = __version__
+
+    def as_json(self) -> dict[str, str | int | float | None]:
+        """The settings as a plain object."""
+        return asdict(self)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the settings, hexadecimal."""
+        return hashlib.sha256(_canonical(self.as_json())).hexdigest()
+
+
+def image_fingerprint(
+    settings: Settings, entry: ImageEntry, image_id: int, image_sha256: str, heads: Heads | None
+) -> str:
+    """SHA-256 of all that one image's record is made from, hexadecimal."""
+    digest = hashlib.sha256()
+    about = {
+        "settings": settings.as_json(),
+        "split": entry.split,
+        "file_name": entry.file_name,
+        "image_id": image_id,
+        "image": image_sha256,
+        "labels": dict(entry.labels),
+        "ids": heads.external_ids if heads else None,
+        "warnings": heads.warnings if heads else None,
+    }
+    digest.update(_canonical(about))
+    if heads is not None:
+        for array in (heads.points_xy, heads.boxes_xyxy, heads.occlusion, heads.blurred):
+            digest.update(_array_bytes(array))
+    return digest.hexdigest()
+
+
+def _canonical(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True).encode()
+
+
+def _array_bytes(array: NDArray[np.generic] | None) -> bytes:
+    if array is None:
+        return b"none"
+    return f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes()

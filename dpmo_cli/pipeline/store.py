@@ -1,0 +1,131 @@
+"""The folder `OUT/.dpmo`: one record per image, and for each split what its outputs hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dpmo_cli.errors import UsageError
+from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_text
+from dpmo_cli.outputs.records import ImageRecord, Records, read_fingerprint, read_record
+from dpmo_cli.pipeline.plan import Shard
+from dpmo_cli.pipeline.settings import Settings
+
+FOLDER = ".dpmo"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the outputs of one split are made of.
+
+    Attributes:
+        settings: of the run.
+        limit: how many images of the split were asked for; None for all.
+        shard: which part of them; None for all.
+        records: fingerprint of the record of each image, by image id.
+    """
+
+    settings: Settings
+    limit: int | None
+    shard: Shard | None
+    records: dict[int, str]
+
+    def dumps(self) -> str:
+        """As JSON; equal manifests give equal text."""
+        document = asdict(self) | {"records": {str(k): v for k, v in sorted(self.records.items())}}
+        return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def loads(cls, text: str) -> Manifest:
+        """Read what `dumps` wrote. Raises ValueError, KeyError or TypeError for anything else."""
+        document = json.loads(text)
+        shard = document["shard"]
+        return cls(
+            Settings(**document["settings"]),
+            document["limit"],
+            None if shard is None else Shard(**shard),
+            {int(key): str(value) for key, value in document["records"].items()},
+        )
+
+
+class Store:
+    """The records of an output folder. Use it as a context: inside, the folder is locked.
+
+    Raises:
+        UsageError: the folder is a file, or another run holds the lock.
+        OutputError: the folder can't be written.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out / FOLDER
+        self._lock = FileLock(self.folder / "lock")
+
+    def __enter__(self) -> Store:
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out}: is a file; name a folder")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"--out {self.out}: another run is writing there; wait for it or use another folder"
+            ) from None
+        except OSError as error:
+            raise OutputError(self.out, error) from error
+        sweep_temporaries(self.out)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def record_path(self, split: str, image_id: int) -> Path:
+        """Where the record of an image lies."""
+        return self.folder / "records" / split / f"{image_id:08d}.parquet"
+
+    def has(self, split: str, image_id: int, fingerprint: str) -> bool:
+        """Whether the record of an image is there and was made from the same things."""
+        return read_fingerprint(self.record_path(split, image_id)) == fingerprint
+
+    def read(self, split: str, image_id: int) -> ImageRecord:
+        """Read one record. Raises DamagedRecordError."""
+        return read_record(self.record_path(split, image_id))
+
+    def splits(self) -> list[str]:
+        """Splits that have a manifest, by name."""
+        return sorted(path.stem for path in self.folder.glob("*.json"))
+
+    def manifest(self, split: str) -> Manifest | None:
+        """The manifest of a split; None where there is none that can be read."""
+        try:
+            return Manifest.loads((self.folder / f"{split}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write_manifest(self, split: str, manifest: Manifest) -> None:
+        """Write the manifest of a split, atomically."""
+        write_text(self.folder / f"{split}.json", manifest.dumps())
+
+    def forget(self, split: str) -> None:
+        """Remove a split's manifest and outputs; its records stay until they are written again."""
+        for path in (
+            self.folder / f"{split}.json",
+            self.out / "annotations" / f"{split}.json",
+            self.out / "points" / f"{split}.parquet",
+        ):
+            path.unlink(missing_ok=True)
+
+    def records(self, split: str) -> Records:
+        """The records of a split's manifest, in the order of image ids, as often as wanted."""
+        manifest = self.manifest(split)
+        ids = sorted(manifest.records) if manifest else []
+
+        def walk() -> Iterator[ImageRecord]:
+            for image_id in ids:
+                yield self.read(split, image_id)
+
+        return walk

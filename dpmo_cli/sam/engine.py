@@ -1,0 +1,213 @@
+"""The engine: crops in, embeddings; point prompts in, low-resolution logits of three masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from segment_anything.modeling import Sam
+from torch import Tensor
+from torch.nn import functional
+
+from dpmo_cli.errors import DpmoError
+from dpmo_cli.geometry.resize import Frame, fitted_size
+
+CANDIDATES = 3
+"""Masks that SAM offers for one prompt: part, object, group."""
+CPU_PROMPTS = 8
+"""Largest default batch on a CPU: larger ones fall out of its cache (4.9 against 9.6 ms)."""
+PROMPT_BUDGET_BYTES = 2**30
+LIVE_COPIES = 12
+"""About how many arrays of the size of the image tokens a prompt keeps alive at once."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A crop after the image encoder: (1, C, h, w) embedding, and how the crop lies in it."""
+
+    embedding: Tensor
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says to a chunk of prompts.
+
+    Attributes:
+        chunk: which of the prompts.
+        logits: (n, 3, cells, cells) float32 on the engine's device; above zero is mask.
+        predicted_ious: (n, 3) float32, the network's own estimate.
+    """
+
+    chunk: slice
+    logits: Tensor
+    predicted_ious: Tensor
+
+
+class PromptEngine(Protocol):
+    """What the method needs of a network, whatever its size."""
+
+    frame_px: int
+    cells: int
+
+    def encode(self, crops: Sequence[NDArray[np.uint8]]) -> list[Encoded]:
+        """Encode (h, w, 3) uint8 RGB crops of any size."""
+
+    def prompt(
+        self, encoded: Encoded, points_xy: NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> Iterator[Answer]:
+        """Answer prompts (N, K, 2) in px of the crop, labels (N, K): 1 inside, 0 not, -1 none."""
+
+
+@dataclass
+class SamEngine:
+    """Any `segment_anything` model as a prompt engine.
+
+    Attributes:
+        model: in evaluation mode, on its device.
+        bf16: compute in bfloat16 where torch's autocast holds it safe.
+        prompt_batch: prompts per decoder call; None leaves it to the byte budget.
+        halvings: how often a batch was halved because memory ran out.
+    """
+
+    model: Sam
+    bf16: bool = False
+    prompt_batch: int | None = None
+    tile_batch: int = 4
+    halvings: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.frame_px = int(self.model.image_encoder.img_size)
+        grid = self.model.prompt_encoder.image_embedding_size
+        # The decoder's two transposed convolutions double the grid twice.
+        self.cells = 4 * int(grid[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        device: torch.device = self.model.pixel_mean.device
+        return device
+
+    @property
+    def batch(self) -> int:
+        """Prompts per decoder call, as given or as the byte budget allows."""
+        if self.prompt_batch is not None:
+            return self.prompt_batch
+        tokens = (self.cells // 4) ** 2
+        width = int(self.model.mask_decoder.transformer_dim)
+        fitting = PROMPT_BUDGET_BYTES // (LIVE_COPIES * tokens * width * 4)
+        limit = CPU_PROMPTS if self.device.type == "cpu" else 256
+        return int(max(1, min(limit, fitting)))
+
+    def encode(self, crops: Sequence[NDArray[np.uint8]]) -> list[Encoded]:
+        """Encode (h, w, 3) uint8 RGB crops of any size, several at a time.
+
+        Raises:
+            DpmoError: memory does not hold even one crop.
+        """
+        encoded: list[Encoded] = []
+        while len(encoded) < len(crops):
+            part = crops[len(encoded) : len(encoded) + self.tile_batch]
+            try:
+                encoded.extend(self._encode(part))
+            except (RuntimeError, MemoryError) as error:
+                self.tile_batch = self._halved(error, len(part))
+        return encoded
+
+    def _encode(self, crops: Sequence[NDArray[np.uint8]]) -> list[Encoded]:
+        with torch.inference_mode(), self._precision():
+            frames = torch.stack([self._input(crop) for crop in crops])
+            embeddings = self.model.image_encoder(frames).float()
+        return [
+            Encoded(
+                embeddings[index : index + 1],
+                Frame((crop.shape[0], crop.shape[1]), self.frame_px, self.cells),
+            )
+            for index, crop in enumerate(crops)
+        ]
+
+    def _input(self, crop: NDArray[np.uint8]) -> Tensor:
+        """Resize, normalise and pad as `SamPredictor.set_image` does."""
+        height, width = fitted_size((crop.shape[0], crop.shape[1]), self.frame_px)
+        resized = Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(resized)).to(self.device).permute(2, 0, 1)
+        normal = (pixels - self.model.pixel_mean) / self.model.pixel_std
+        return functional.pad(normal, (0, self.frame_px - width, 0, self.frame_px - height))
+
+    def prompt(
+        self, encoded: Encoded, points_xy: NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> Iterator[Answer]:
+        """Answer prompts in chunks that fit the memory.
+
+        Args:
+            encoded: the crop.
+            points_xy: (N, K, 2) float64, px of the crop; pixel centres are integers.
+            labels: (N, K) int64: 1 inside the person, 0 outside, -1 no point.
+
+        Raises:
+            DpmoError: memory does not hold even one prompt.
+        """
+        frame_xy = encoded.frame.to_frame(points_xy)
+        start = 0
+        while start < len(points_xy):
+            chunk = slice(start, min(start + self.batch, len(points_xy)))
+            try:
+                logits, scores = self._decode(encoded.embedding, frame_xy[chunk], labels[chunk])
+            except (RuntimeError, MemoryError) as error:
+                self.prompt_batch = self._halved(error, chunk.stop - chunk.start)
+                continue
+            yield Answer(chunk, logits, scores)
+            start = chunk.stop
+
+    def _decode(
+        self, embedding: Tensor, frame_xy: NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
+        points = torch.as_tensor(frame_xy, dtype=torch.float32, device=self.device)
+        kinds = torch.as_tensor(labels, device=self.device)
+        with torch.inference_mode(), self._precision():
+            sparse, dense = self.model.prompt_encoder(
+                points=(points, kinds), boxes=None, masks=None
+            )
+            logits, scores = self.model.mask_decoder(
+                image_embeddings=embedding,
+                image_pe=self.model.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=True,
+            )
+        return logits.float(), scores.float()
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if not self.bf16:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _halved(self, error: Exception, size: int) -> int:
+        """Half of a batch that memory did not hold; any other error is raised again."""
+        if not out_of_memory(error):
+            raise error
+        if size <= 1:
+            raise DpmoError(
+                f"{self.device}: not enough memory for a single prompt or tile; "
+                "use a smaller --sam, or another --device"
+            ) from error
+        self.halvings += 1
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return size // 2
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
+
+

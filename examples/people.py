@@ -1,0 +1,323 @@
+"""One person: where they stand, how they hold themselves, and their picture with exact masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from examples.camera import Array, Camera, Light
+from examples.solids import HEAD, Place, Sheet, Sprite
+from examples.wardrobe import (
+    Fabric,
+    Look,
+    above,
+    face_paint,
+    hair_paint,
+    hairline,
+    plain,
+    round_face,
+)
+
+ADULT_M = 1.72
+MAX_SAMPLES = 4
+
+# Upper arm and forearm: outward, up, forward.
+ARMS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "hang": ((0.16, -1, 0.0), (0.05, -1, 0.2)),
+    "swing": ((0.14, -1, 0.35), (0.0, -0.9, 0.55)),
+    "back": ((0.14, -1, -0.4), (0.05, -1, -0.1)),
+    "up": ((0.45, 0.9, 0.15), (0.05, 1, 0.15)),
+    "wave": ((0.8, 0.45, 0.1), (0.25, 1, 0.2)),
+    "phone": ((0.15, -0.75, 0.55), (-0.3, 0.75, 0.7)),
+    "fold": ((0.12, -0.9, 0.4), (-0.9, 0.1, 0.45)),
+    "pocket": ((0.35, -1, -0.2), (-0.2, -1, 0.3)),
+    "clap": ((0.15, -0.55, 0.8), (-0.45, 0.6, 0.65)),
+    "hip": ((0.7, -0.75, -0.2), (-0.75, -0.55, 0.35)),
+    "film": ((0.2, 0.35, 0.8), (-0.2, 0.95, 0.5)),
+}
+CALM = ("hang", "swing", "back", "phone", "fold", "pocket", "hang", "clap", "hip")
+LOUD = ("up", "wave", "clap", "film", "up")
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person in the world.
+
+    Attributes:
+        feet_m: (3,) world position under the body.
+        yaw: direction faced, radians; 0 faces the camera, pi away from it.
+        head_turn: yaw, nod (down) and tilt of the head relative to the body, radians.
+        arms: names of the left and right arm's positions.
+        stride: half length of the step, m.
+        seated: sits instead of standing.
+        look: the outward appearance.
+        wobble: (4, 3) small offsets of elbows and hands, parts of the arm's length.
+    """
+
+    feet_m: Array
+    yaw: float
+    head_turn: tuple[float, float, float]
+    arms: tuple[str, str]
+    stride: float
+    seated: bool
+    look: Look
+    wobble: Array
+
+    @property
+    def unit_m(self) -> float:
+        """Scale of this body to the one the proportions are written for."""
+        return self.look.height_m / ADULT_M
+
+    @property
+    def drop_m(self) -> float:
+        """How much lower the body sits than it would stand."""
+        return 0.42 * self.unit_m if self.seated else 0.0
+
+    @property
+    def head_m(self) -> Array:
+        """World position of the head's middle, (3,)."""
+        return self.feet_m + np.array([0, 1.595 * self.unit_m - self.drop_m, 0], np.float32)
+
+
+def random_person(
+    rng: np.random.Generator, feet_m: Array, yaw: float, look: Look, loud: float, seated: bool
+) -> Person:
+    """Draw a pose; `loud` is the share of arms that are up."""
+    pair = [str(rng.choice(LOUD if rng.random() < loud else CALM)) for _ in range(2)]
+    if pair[0] in ("fold", "clap", "up") and rng.random() < 0.75:
+        pair[1] = pair[0]
+    walking = not seated and rng.random() < 0.5
+    turn = rng.normal(0, [0.42, 0.12, 0.07])
+    return Person(
+        feet_m=feet_m.astype(np.float32),
+        yaw=yaw,
+        head_turn=(float(turn[0]), float(turn[1] + 0.06), float(turn[2])),
+        arms=(pair[0], pair[1]),
+        stride=float(rng.uniform(0.1, 0.24)) if walking else float(rng.uniform(0, 0.05)),
+        seated=seated,
+        look=look,
+        wobble=rng.normal(0, 0.11, (4, 3)).astype(np.float32),
+    )
+
+
+class _Body:
+    """A person's own frame (sideways, up, forward, in units of the average adult) as seen."""
+
+    def __init__(self, person: Person, camera: Camera) -> None:
+        s, c = float(np.sin(person.yaw)), float(np.cos(person.yaw))
+        self.person, self.camera = person, camera
+        self.own = np.array([[c, 0, s], [0, 1, 0], [s, 0, -c]], np.float32)
+        self.axes = camera.facing(person.head_m)
+        self.view = (self.own @ self.axes.T).astype(np.float32)
+        self.origin = person.feet_m - np.array([0, person.drop_m, 0], np.float32)
+
+    def places(self, points: list[tuple[float, float, float]]) -> list[Place]:
+        """Project points of the body."""
+        world = self.origin + np.array(points, np.float32) @ self.own * self.person.unit_m
+        focal = self.camera.focal_px * self.person.unit_m
+        seen = self.camera.project(world)
+        return [Place(float(x), float(y), float(z), focal / float(z)) for x, y, z in seen]
+
+    def head_axes(self) -> Array:
+        """The head's sideways, up and forward axes in the view's frame, rows."""
+        yaw, nod, tilt = self.person.head_turn
+        cy, sy, cn, sn = np.cos(yaw), np.sin(yaw), np.cos(nod), np.sin(nod)
+        ct, st = np.cos(tilt), np.sin(tilt)
+        turn = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+        bow = np.array([[1, 0, 0], [0, cn, sn], [0, -sn, cn]])
+        lean = np.array([[ct, st, 0], [-st, ct, 0], [0, 0, 1]])
+        return np.asarray(lean @ bow @ turn @ self.view, np.float32)
+
+
+def _arm(person: Person, side: int) -> list[tuple[float, float, float]]:
+    """Shoulder, elbow and hand of one side (-1 or 1)."""
+    shoulder = np.array([side * 0.185 * person.look.girth, 1.405, 0.0])
+    upper, fore = (np.array(d) for d in ARMS[person.arms[(side + 1) // 2]])
+    wobble = person.wobble[(side + 1) : (side + 1) + 2]
+    upper, fore = upper + wobble[0], fore + wobble[1]
+    out = np.array([side, 1, 1])
+    elbow = shoulder + upper / np.linalg.norm(upper) * out * 0.29
+    hand = elbow + fore / np.linalg.norm(fore) * out * 0.27
+    return [(float(p[0]), float(p[1]), float(p[2])) for p in (shoulder, elbow, hand)]
+
+
+def _legs(person: Person) -> list[list[tuple[float, float, float]]]:
+    """Hip, knee and ankle of both sides."""
+    chains = []
+    for side in (-1, 1):
+        step = side * person.stride
+        if person.seated:
+            chains.append(
+                [(side * 0.09, 0.88, 0.0), (side * 0.12, 0.92, 0.42), (side * 0.12, 0.5, 0.45)]
+            )
+        else:
+            knee = (side * 0.095, 0.5, step * 0.5 + 0.04)
+            chains.append([(side * 0.09, 0.9, 0.0), knee, (side * 0.085, 0.09, step)])
+    return chains
+
+
+def _draw_legs(sheet: Sheet, body: _Body) -> None:
+    look, girth = body.person.look, body.person.look.girth
+    skin = plain(look.skin)
+    for hip, knee, ankle in _legs(body.person):
+        a, b, c = body.places([hip, knee, ankle])
+        bare = look.legs in ("shorts", "skirt")
+        shin = skin if bare else look.bottom.on_tube(0.4)
+        toe = body.places([(ankle[0], ankle[1] - 0.045, ankle[2] + 0.06)])[0]
+        sheet.ellipsoid(toe, body.view, (0.048, 0.045, 0.13), plain(look.shoes))
+        slack = 1.0 if bare else 1.18
+        sheet.limb(b, c, (0.058 * girth * slack, 0.044 * slack), shin)
+        sheet.limb(a, b, (0.088 * girth, 0.066 * girth * slack), look.bottom.on_tube(0.45))
+    hip_place = body.places([(0, 0.9, 0)])[0]
+    sheet.ellipsoid(hip_place, body.view, (0.165 * girth, 0.1, 0.115 * girth), look.bottom.on_ball())
+
+
+def _draw_torso(sheet: Sheet, body: _Body) -> None:
+    look, girth = body.person.look, body.person.look.girth
+    cloth, section = look.top, (body.view[0], body.view[2])
+    low = 0.62 if look.legs == "coat" and not body.person.seated else 0.86
+    hem, chest, shoulders, neck, chin = body.places(
+        [(0, low, 0), (0, 1.43, 0), (0, 1.405, -0.01), (0, 1.42, -0.01), (0, 1.55, 0.0)]
+    )
+    widths = tuple(w * girth for w in (0.168, 0.16, 0.15, 0.158, 0.172, 0.178, 0.165, 0.13))
+    sheet.trunk(hem, chest, section, widths, 0.66, cloth.on_tube(1.43 - low))
+    sheet.ellipsoid(shoulders, body.view, (0.2 * girth, 0.072, 0.1 * girth), cloth.on_ball())
+    sheet.limb(neck, chin, (0.062, 0.054), plain(look.skin * np.float32(0.75)))
+    if look.legs == "skirt" and not body.person.seated:
+        waist, knee = body.places([(0, 1.0, 0), (0, 0.5, 0)])
+        flare = tuple(w * girth for w in (0.15, 0.18, 0.2, 0.225))
+        sheet.trunk(waist, knee, section, flare, 0.8, look.bottom.on_tube(0.5))
+
+
+def _draw_arms(sheet: Sheet, body: _Body) -> None:
+    look, skin, girth = body.person.look, plain(body.person.look.skin), body.person.look.girth
+    for side in (-1, 1):
+        shoulder, elbow, hand = _arm(body.person, side)
+        cut = min(1.0, look.sleeves * 2)
+        edge = tuple(s + (e - s) * cut for s, e in zip(shoulder, elbow, strict=True))
+        a, m, b, c = body.places([shoulder, (edge[0], edge[1], edge[2]), elbow, hand])
+        thick = 1.15 if look.legs == "coat" else 1.0
+        sheet.limb(a, m, (0.064 * girth * thick, 0.054 * girth * thick), look.top.on_tube(0.3))
+        if cut < 1:
+            sheet.limb(m, b, (0.045 * girth, 0.041), skin)
+        long = look.sleeves > 0.9
+        sleeve = look.top.on_tube(0.3) if long else skin
+        sheet.limb(b, c, (0.05 * thick if long else 0.041, 0.04 * thick if long else 0.029), sleeve)
+        sheet.ellipsoid(c, body.view, (0.04, 0.055, 0.045), skin)
+
+
+def _draw_bag(sheet: Sheet, body: _Body) -> None:
+    look, cloth = body.person.look, body.person.look.bag_cloth
+    if look.bag == "backpack":
+        pack = body.places([(0, 1.2, -0.19)])[0]
+        sheet.ellipsoid(pack, body.view, (0.17, 0.25, 0.12), cloth.on_ball())
+        for side in (-1, 1):
+            top, low = body.places([(side * 0.12, 1.43, 0.07), (side * 0.13, 1.1, 0.1)])
+            sheet.limb(top, low, (0.024, 0.02), cloth.on_tube())
+    elif look.bag == "shoulder":
+        bag, top, low = body.places([(0.23, 0.93, 0.02), (-0.12, 1.44, 0.08), (0.2, 1.0, 0.12)])
+        sheet.ellipsoid(bag, body.view, (0.07, 0.14, 0.17), cloth.on_ball())
+        sheet.limb(top, low, (0.018, 0.018), cloth.on_tube())
+    elif look.bag == "hand":
+        x, y, z = _arm(body.person, 1)[2]
+        bag = body.places([(x, y - 0.24, z)])[0]
+        sheet.ellipsoid(bag, body.view, (0.07, 0.18, 0.15), cloth.on_ball())
+
+
+def _draw_head(sheet: Sheet, body: _Body) -> None:
+    look, axes = body.person.look, body.head_axes()
+    fine = body.places([(0, 1.595, 0.015)])[0]
+    young = 1.0 + 0.3 * max(0.0, 1.5 - look.height_m)
+
+    def offset(a: float, b: float, c: float) -> Place:
+        right, down, away = (np.array([a, b, c], np.float32) * young) @ axes
+        return Place(
+            fine.x + float(right) * fine.scale,
+            fine.y + float(down) * fine.scale,
+            fine.z + float(away) * body.person.unit_m,
+            fine.scale,
+        )
+
+    def ball(at: Place, radii: tuple[float, float, float], cloth: Fabric | None = None) -> None:
+        paint = cloth.on_ball() if cloth else plain(look.skin)
+        grown = tuple(r * young for r in radii)
+        sheet.ellipsoid(at, axes, (grown[0], grown[1], grown[2]), paint, HEAD)
+
+    w, h, d = 0.077 * young, 0.118 * young, 0.096 * young
+    sheet.ellipsoid(fine, axes, (w, h, d), face_paint(look), HEAD)
+    if look.face_wear != "mask":
+        ball(offset(0, -0.022, 0.096), (0.014, 0.022, 0.018))
+    veiled = look.hat == "scarf"
+    if not veiled:
+        for side in (-1, 1):
+            ball(offset(side * 0.077, -0.005, -0.005), (0.012, 0.03, 0.018))
+    if not (look.bald or veiled):
+        thick = 1.1 if look.long_hair else 1.06
+        radii = (w * thick, h * thick, d * thick)
+        sheet.ellipsoid(fine, axes, radii, hair_paint(look), HEAD, hairline(look))
+    if look.long_hair and not veiled:
+        fall = offset(0, -0.1, -0.055)
+        radii = (0.09 * young, 0.15 * young, 0.06 * young)
+        sheet.ellipsoid(fall, axes, radii, hair_paint(look), HEAD)
+    cloth = look.hat_cloth
+    if look.hat in ("cap", "beanie", "brim", "helmet"):
+        puff, limit = {
+            "cap": (1.13, 0.3),
+            "beanie": (1.16, 0.22),
+            "brim": (1.12, 0.3),
+            "helmet": (1.28, 0.2),
+        }[look.hat]
+        radii = (w * puff, h * puff, d * puff)
+        sheet.ellipsoid(fine, axes, radii, cloth.on_ball(), HEAD, above(limit))
+    if look.hat == "cap":
+        ball(offset(0, 0.048, 0.115), (0.066, 0.012, 0.075), cloth)
+    elif look.hat == "brim":
+        ball(offset(0, 0.04, 0), (0.17, 0.012, 0.18), cloth)
+    elif look.hat == "beanie":
+        ball(offset(0, 0.15, -0.01), (0.026, 0.026, 0.026), cloth)
+    elif veiled:
+        radii = (w * 1.14, h * 1.1, d * 1.13)
+        sheet.ellipsoid(fine, axes, radii, cloth.on_ball(), HEAD, round_face)
+        collar, throat = body.places([(0, 1.41, 0), (0, 1.5, 0)])
+        sheet.limb(collar, throat, (0.12, 0.075), cloth.on_tube())
+
+
+def draw_person(
+    person: Person, camera: Camera, light: Light, crowding: float = 0.5
+) -> Sprite | None:
+    """Draw a person as the camera sees them, alone.
+
+    Args:
+        person: who.
+        camera: the camera.
+        light: the light.
+        crowding: 0 free-standing .. 1 in a packed crowd, where little light reaches the legs.
+
+    Returns:
+        The sprite with its exact coverage, or None where nothing of it is in the image.
+    """
+    body = _Body(person, camera)
+    chains = [_arm(person, -1), _arm(person, 1), *_legs(person)]
+    joints = body.places([*[p for chain in chains for p in chain], (0, 1.6, 0), (0, 0.04, 0)])
+    scale = max(place.scale for place in joints)
+    h, w = camera.size_hw
+    pad = 0.31 * scale + 2
+    x0 = max(0, int(min(p.x for p in joints) - pad))
+    y0 = max(0, int(min(p.y for p in joints) - pad))
+    x1 = min(w, int(max(p.x for p in joints) + pad) + 1)
+    y1 = min(h, int(max(p.y for p in joints) + pad) + 1)
+    if x0 >= x1 or y0 >= y1:
+        return None
+    samples = int(np.clip(round(260 / max(scale, 1)), 2, MAX_SAMPLES))
+    sheet = Sheet((x0, y0, x1, y1), samples)
+    _draw_legs(sheet, body)
+    _draw_torso(sheet, body)
+    _draw_arms(sheet, body)
+    _draw_bag(sheet, body)
+    _draw_head(sheet, body)
+    feet, top = joints[-1].y, joints[-2].y
+    rows = (np.arange(sheet.h, dtype=np.float32) + 0.5) / samples + y0
+    raised = np.clip((rows - feet) / min(top - feet, -1e-3), 0, 1)
+    shade = 1 - crowding * 0.78 * (1 - raised) ** 1.3 - 0.12 * (1 - raised)
+    return sheet.lit(light, body.axes, np.asarray(shade, np.float32))

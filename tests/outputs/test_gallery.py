@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpmo_cli.errors import InputError, UsageError
+from dpmo_cli.outputs.gallery import (
+    ShownImage,
+    find_image,
+    list_images,
+    read_people,
+    sample_images,
+)
+from tests.outputs.samples import pixels_of, sample_records, write_run
+
+NAMES = ("a/IMG_1.jpg", "a/IMG_2.jpg", "b/IMG_2.jpg", "b/IMG_3.png", "b/IMG_3.jpg")
+IMAGES = [ShownImage("train", name, (4, 4)) for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"), sample_records())
+
+
+def test_the_images_that_could_be_read(out: Path) -> None:
+    assert [(image.split, image.file_name, image.size_hw) for image in list_images(out)] == [
+        ("test", "images/f.jpg", (64, 30)),
+        ("train", "images/a b.jpg", (40, 56)),
+        ("train", "images/c,ä.jpg", (33, 47)),
+        ("train", "images/d.jpg", (5, 4)),
+    ]
+    assert [image.file_name for image in list_images(out, "test")] == ["images/f.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("a/IMG_2.jpg", "a/IMG_2.jpg"),
+        ("IMG_1.jpg", "a/IMG_1.jpg"),
+        ("IMG_1", "a/IMG_1.jpg"),
+        ("IMG_3.png", "b/IMG_3.png"),
+    ],
+)
+def test_an_image_is_found(name: str, found: str) -> None:
+    assert find_image(IMAGES, name).file_name == found
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("IMG_2.jpg", r"IMG_2\.jpg fits 2 images: a/IMG_2\.jpg \(train\), b/IMG_2\.jpg"),
+        ("IMG_3", "IMG_3 fits 2 images"),
+        ("IMG_11.jpg", r"no image .* near it are IMG_1\.jpg"),
+        ("zzzzzz", r"no image of the run is named zzzzzz$"),
+    ],
+)
+def test_an_image_is_not_found(name: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        find_image(IMAGES, name)
+
+
+def test_a_sample_is_the_same_for_the_same_seed() -> None:
+    images = [ShownImage("train", f"{index}.jpg", (1, 1)) for index in range(50)]
+    first = sample_images(images, 5, seed=1)
+    assert first == sample_images(images, 5, seed=1) != sample_images(images, 5, seed=2)
+    assert len(set(first)) == 5
+    assert first == sorted(first, key=images.index)
+    assert sample_images(images, 99, seed=1) == images
+    assert sample_images([], 3, seed=1) == []
+
+
+def test_people_are_the_rows(out: Path) -> None:
+    images = {image.file_name: image for image in list_images(out)}
+    record = sample_records()[0]
+    people = read_people(out, images["images/a b.jpg"])
+    assert people.counts == "7 people, 4 masks, 4 to review"
+    by_point = {person.point_xy: person for person in people.persons if person.mask is not None}
+    for row in record.rows.to_pylist():
+        if row["status"] == "ok":
+            person = by_point[row["x"], row["y"]]
+            assert person.mask is not None
+            assert person.window_xyxy is not None
+            x0, y0, x1, y1 = person.window_xyxy
+            frame = np.zeros((40, 56), bool)
+            frame[y0:y1, x0:x1] = person.mask
+            assert (frame == pixels_of(row)).all()
+    with_mask = [person.has_mask for person in people.persons]
+    assert (sum(with_mask), len(with_mask)) == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "persons"),
+    [
+        ("images/c,ä.jpg", "4 people, 3 masks, 2 to review", 3),
+        ("images/d.jpg", "0 people, 0 masks, 0 to review", 0),
+    ],
+    ids=["nan", "nobody"],
+)
+def test_points_that_cannot_be_drawn_are_counted(
+    out: Path, name: str, counts: str, persons: int
+) -> None:
+    people = read_people(out, ShownImage("train", name, (1, 1)))
+    assert (people.counts, len(people.persons)) == (counts, persons)
+
+
+def test_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="dpmo convert"):
+        list_images(tmp_path)
+
+
+def test_no_split(out: Path) -> None:
+    with pytest.raises(UsageError, match="no split val; it has test, train"):
+        list_images(out, "val")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"images":[3]}', '{"images":[{"id":1}]}', "[" * 9999])
+def test_broken_annotations(tmp_path: Path, text: str) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "train.json").write_text(text)
+    with pytest.raises(InputError, match=r"train\.json"):
+        list_images(tmp_path)
+
+
+@pytest.mark.parametrize("data", [None, b"", b"PAR1" * 9])
+def test_a_broken_queue(tmp_path: Path, data: bytes | None) -> None:
+    (tmp_path / "review").mkdir()
+    if data is not None:
+        (tmp_path / "review" / "queue.parquet").write_bytes(data)
+    with pytest.raises(InputError, match=r"queue\.parquet"):
+        read_people(tmp_path, IMAGES[0])
