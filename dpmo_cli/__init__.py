@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dpmo_cli.version import VERSION
+
 if TYPE_CHECKING:
     from dpmo_cli.api import PointMask as PointMask
     from dpmo_cli.api import masks_from_points as masks_from_points
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["PointMask", "__version__", "masks_from_points"]
 
 

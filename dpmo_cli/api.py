@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -110,12 +111,12 @@ def masks_from_points(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
     points_xy = np.asarray(points, dtype=np.float64)
-    if points_xy.size == 0:
+    if points_xy.shape == (0,):
         points_xy = points_xy.reshape(0, 2)
     if points_xy.ndim != 2 or points_xy.shape[1] != 2:
         raise ValueError(f"points must be (N, 2), not {points_xy.shape}")
-    if not nnec_scale > 0:
-        raise ValueError(f"nnec_scale must be positive, not {nnec_scale}")
+    if not 0 < nnec_scale < math.inf:
+        raise ValueError(f"nnec_scale must be positive and finite, not {nnec_scale}")
     path = None if checkpoint is None else Path(checkpoint)
     engine = _engine(sam, path, device, dtype, prompt_batch)
     segmented = segment_image(image, points_xy, engine, Method(nnec_scale, tiles))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-TILE_PX = 256
+TILE_PX, CELL_PX = 1024, 4
 
 
 def unit(vector: NDArray[np.floating]) -> Array:
@@ -25,19 +25,21 @@ def linear(srgb: NDArray[np.floating] | tuple[float, ...]) -> Array:
 
 @lru_cache(maxsize=4)
 def noise_tile(seed: int = 0) -> Array:
-    """Smooth periodic noise, (256, 256) float32, mean 0 and deviation 1."""
+    """Smooth periodic noise, (TILE_PX, TILE_PX) float32, features of a few cells, mean 0 and deviation 1."""
     white = np.random.default_rng(seed).standard_normal((TILE_PX, TILE_PX))
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(TILE_PX), np.fft.fftfreq(TILE_PX)))
-    band = np.exp(-((frequency * 9) ** 2)) / (frequency + 0.02)
+    waves = frequency * CELL_PX  # per cell
+    band = np.exp(-((waves * 9) ** 2)) / (waves + 0.02)
     smooth = np.fft.ifft2(np.fft.fft2(white) * band).real
     return ((smooth - smooth.mean()) / smooth.std()).astype(np.float32)
 
 
 def noise_at(u: Array, v: Array, seed: int = 0) -> Array:
-    """Look the noise up at tile coordinates (u, v), wrapped, nearest cell."""
+    """Look the noise up at (u, v) in cells; it repeats after TILE_PX / CELL_PX of them."""
     mask = TILE_PX - 1
     tile: Array = noise_tile(seed)
-    return tile[v.astype(np.int32) & mask, u.astype(np.int32) & mask]
+    rows, columns = (v * CELL_PX).astype(np.int32), (u * CELL_PX).astype(np.int32)
+    return tile.ravel()[(rows & mask) * TILE_PX + (columns & mask)]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from examples.camera import Array, Camera, Light
+from examples.camera import Array, Camera, Light, unit
 from examples.solids import HEAD, Place, Sheet, Sprite
 from examples.wardrobe import (
     Fabric,
@@ -20,7 +21,9 @@ from examples.wardrobe import (
 )
 
 ADULT_M = 1.72
-MAX_SAMPLES = 4
+MAX_SAMPLES = 3
+FINE_PX_PER_M = 40.0
+"""Below this size hands, shoes, ears and noses are smaller than a pixel or two: left out."""
 
 # Upper arm and forearm: outward, up, forward.
 ARMS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -97,7 +100,7 @@ def random_person(
         stride=float(rng.uniform(0.1, 0.24)) if walking else float(rng.uniform(0, 0.05)),
         seated=seated,
         look=look,
-        wobble=rng.normal(0, 0.11, (4, 3)).astype(np.float32),
+        wobble=rng.normal(0, 0.15, (4, 3)).astype(np.float32),
     )
 
 
@@ -111,6 +114,8 @@ class _Body:
         self.axes = camera.facing(person.head_m)
         self.view = (self.own @ self.axes.T).astype(np.float32)
         self.origin = person.feet_m - np.array([0, person.drop_m, 0], np.float32)
+        self.head = self.places([(0, 1.595, 0.015)])[0]
+        self.fine = self.head.scale > FINE_PX_PER_M
 
     def places(self, points: list[tuple[float, float, float]]) -> list[Place]:
         """Project points of the body."""
@@ -132,7 +137,7 @@ class _Body:
 
 def _arm(person: Person, side: int) -> list[tuple[float, float, float]]:
     """Shoulder, elbow and hand of one side (-1 or 1)."""
-    shoulder = np.array([side * 0.185 * person.look.girth, 1.405, 0.0])
+    shoulder = np.array([side * 0.165 * person.look.girth, 1.385, 0.0])
     upper, fore = (np.array(d) for d in ARMS[person.arms[(side + 1) // 2]])
     wobble = person.wobble[(side + 1) : (side + 1) + 2]
     upper, fore = upper + wobble[0], fore + wobble[1]
@@ -153,7 +158,7 @@ def _legs(person: Person) -> list[list[tuple[float, float, float]]]:
             )
         else:
             knee = (side * 0.095, 0.5, step * 0.5 + 0.04)
-            chains.append([(side * 0.09, 0.9, 0.0), knee, (side * 0.085, 0.09, step)])
+            chains.append([(side * 0.08, 0.88, 0.0), knee, (side * 0.085, 0.09, step)])
     return chains
 
 
@@ -163,31 +168,34 @@ def _draw_legs(sheet: Sheet, body: _Body) -> None:
     for hip, knee, ankle in _legs(body.person):
         a, b, c = body.places([hip, knee, ankle])
         bare = look.legs in ("shorts", "skirt")
-        shin = skin if bare else look.bottom.on_tube(0.4)
-        toe = body.places([(ankle[0], ankle[1] - 0.045, ankle[2] + 0.06)])[0]
-        sheet.ellipsoid(toe, body.view, (0.048, 0.045, 0.13), plain(look.shoes))
+        shin = skin if bare else look.bottom.on_tube()
+        if body.fine:
+            toe = body.places([(ankle[0], ankle[1] - 0.045, ankle[2] + 0.06)])[0]
+            sheet.ellipsoid(toe, body.view, (0.048, 0.045, 0.13), plain(look.shoes))
         slack = 1.0 if bare else 1.18
-        sheet.limb(b, c, (0.058 * girth * slack, 0.044 * slack), shin)
-        sheet.limb(a, b, (0.088 * girth, 0.066 * girth * slack), look.bottom.on_tube(0.45))
+        sheet.limb(b, c, (0.061 * girth * slack, 0.045 * slack), shin)
+        sheet.limb(a, b, (0.084 * girth, 0.061 * girth * slack), look.bottom.on_tube())
     hip_place = body.places([(0, 0.9, 0)])[0]
-    sheet.ellipsoid(hip_place, body.view, (0.165 * girth, 0.1, 0.115 * girth), look.bottom.on_ball())
+    sheet.ellipsoid(hip_place, body.view, (0.15 * girth, 0.1, 0.1 * girth), look.bottom.on_ball())
 
 
 def _draw_torso(sheet: Sheet, body: _Body) -> None:
     look, girth = body.person.look, body.person.look.girth
     cloth, section = look.top, (body.view[0], body.view[2])
-    low = 0.62 if look.legs == "coat" and not body.person.seated else 0.86
-    hem, chest, shoulders, neck, chin = body.places(
-        [(0, low, 0), (0, 1.43, 0), (0, 1.405, -0.01), (0, 1.42, -0.01), (0, 1.55, 0.0)]
+    low = 0.64 if look.legs == "coat" and not body.person.seated else 0.84
+    hem, top, shoulders, neck, chin = body.places(
+        [(0, low, 0), (0, 1.475, -0.01), (0, 1.39, -0.01), (0, 1.42, -0.01), (0, 1.55, 0.0)]
     )
-    widths = tuple(w * girth for w in (0.168, 0.16, 0.15, 0.158, 0.172, 0.178, 0.165, 0.13))
-    sheet.trunk(hem, chest, section, widths, 0.66, cloth.on_tube(1.43 - low))
-    sheet.ellipsoid(shoulders, body.view, (0.2 * girth, 0.072, 0.1 * girth), cloth.on_ball())
+    skirts = 0.215 if look.legs == "coat" else 0.182
+    profile = (skirts, 0.176, 0.165, 0.156, 0.162, 0.172, 0.18, 0.184, 0.186, 0.178, 0.13, 0.065)
+    widths = tuple(w * girth for w in profile)
+    sheet.trunk(hem, top, section, widths, 0.66, cloth.on_torso())
+    sheet.ellipsoid(shoulders, body.view, (0.2 * girth, 0.05, 0.085 * girth), cloth.on_ball())
     sheet.limb(neck, chin, (0.062, 0.054), plain(look.skin * np.float32(0.75)))
     if look.legs == "skirt" and not body.person.seated:
         waist, knee = body.places([(0, 1.0, 0), (0, 0.5, 0)])
         flare = tuple(w * girth for w in (0.15, 0.18, 0.2, 0.225))
-        sheet.trunk(waist, knee, section, flare, 0.8, look.bottom.on_tube(0.5))
+        sheet.trunk(waist, knee, section, flare, 0.8, look.bottom.on_tube())
 
 
 def _draw_arms(sheet: Sheet, body: _Body) -> None:
@@ -198,45 +206,52 @@ def _draw_arms(sheet: Sheet, body: _Body) -> None:
         edge = tuple(s + (e - s) * cut for s, e in zip(shoulder, elbow, strict=True))
         a, m, b, c = body.places([shoulder, (edge[0], edge[1], edge[2]), elbow, hand])
         thick = 1.15 if look.legs == "coat" else 1.0
-        sheet.limb(a, m, (0.064 * girth * thick, 0.054 * girth * thick), look.top.on_tube(0.3))
+        sheet.limb(a, m, (0.06 * girth * thick, 0.05 * girth * thick), look.top.on_tube())
         if cut < 1:
-            sheet.limb(m, b, (0.045 * girth, 0.041), skin)
+            sheet.limb(m, b, (0.046 * girth, 0.041), skin)
         long = look.sleeves > 0.9
-        sleeve = look.top.on_tube(0.3) if long else skin
-        sheet.limb(b, c, (0.05 * thick if long else 0.041, 0.04 * thick if long else 0.029), sleeve)
-        sheet.ellipsoid(c, body.view, (0.04, 0.055, 0.045), skin)
+        sleeve = look.top.on_tube() if long else skin
+        sheet.limb(b, c, (0.05 * girth * thick if long else 0.041, 0.039 * thick if long else 0.03), sleeve)
+        if not body.fine:
+            continue
+        along = np.array(hand) - np.array(elbow)
+        finger = body.places([tuple(np.array(hand) + 0.22 * along)])[0]
+        palm = np.stack([np.cross(along, [0.3, 0.2, 1]), along, np.cross(along, [1, 0.3, 0.1])])
+        sheet.ellipsoid(finger, unit(palm) @ body.view, (0.042, 0.088, 0.028), skin)
 
 
 def _draw_bag(sheet: Sheet, body: _Body) -> None:
     look, cloth = body.person.look, body.person.look.bag_cloth
+    section, across = (body.view[0], body.view[2]), (body.view[2], body.view[0])
     if look.bag == "backpack":
-        pack = body.places([(0, 1.2, -0.19)])[0]
-        sheet.ellipsoid(pack, body.view, (0.17, 0.25, 0.12), cloth.on_ball())
+        low, top = body.places([(0, 0.97, -0.17), (0, 1.43, -0.17)])
+        sheet.trunk(low, top, section, (0.13, 0.165, 0.17, 0.17, 0.15, 0.06), 0.68, cloth.on_tube())
         for side in (-1, 1):
-            top, low = body.places([(side * 0.12, 1.43, 0.07), (side * 0.13, 1.1, 0.1)])
+            top, low = body.places([(side * 0.12, 1.44, 0.04), (side * 0.13, 1.1, 0.06)])
             sheet.limb(top, low, (0.024, 0.02), cloth.on_tube())
     elif look.bag == "shoulder":
-        bag, top, low = body.places([(0.23, 0.93, 0.02), (-0.12, 1.44, 0.08), (0.2, 1.0, 0.12)])
-        sheet.ellipsoid(bag, body.view, (0.07, 0.14, 0.17), cloth.on_ball())
-        sheet.limb(top, low, (0.018, 0.018), cloth.on_tube())
+        places = [(0.22, 0.78, 0.03), (0.22, 1.05, 0.03), (-0.1, 1.46, 0.03), (0.18, 1.05, 0.1)]
+        low, top, high, hip = body.places(places)
+        sheet.trunk(low, top, across, (0.16, 0.17, 0.15), 0.4, cloth.on_tube())
+        sheet.limb(high, hip, (0.018, 0.018), cloth.on_tube())
     elif look.bag == "hand":
         x, y, z = _arm(body.person, 1)[2]
-        bag = body.places([(x, y - 0.24, z)])[0]
-        sheet.ellipsoid(bag, body.view, (0.07, 0.18, 0.15), cloth.on_ball())
+        low, top, grip = body.places([(x, y - 0.38, z), (x, y - 0.1, z), (x, y, z)])
+        sheet.trunk(low, top, across, (0.15, 0.16, 0.15, 0.12), 0.4, cloth.on_tube())
+        sheet.limb(grip, top, (0.012, 0.03), cloth.on_tube())
 
 
 def _draw_head(sheet: Sheet, body: _Body) -> None:
-    look, axes = body.person.look, body.head_axes()
-    fine = body.places([(0, 1.595, 0.015)])[0]
+    look, axes, middle = body.person.look, body.head_axes(), body.head
     young = 1.0 + 0.3 * max(0.0, 1.5 - look.height_m)
 
     def offset(a: float, b: float, c: float) -> Place:
         right, down, away = (np.array([a, b, c], np.float32) * young) @ axes
         return Place(
-            fine.x + float(right) * fine.scale,
-            fine.y + float(down) * fine.scale,
-            fine.z + float(away) * body.person.unit_m,
-            fine.scale,
+            middle.x + float(right) * middle.scale,
+            middle.y + float(down) * middle.scale,
+            middle.z + float(away) * body.person.unit_m,
+            middle.scale,
         )
 
     def ball(at: Place, radii: tuple[float, float, float], cloth: Fabric | None = None) -> None:
@@ -245,17 +260,17 @@ def _draw_head(sheet: Sheet, body: _Body) -> None:
         sheet.ellipsoid(at, axes, (grown[0], grown[1], grown[2]), paint, HEAD)
 
     w, h, d = 0.077 * young, 0.118 * young, 0.096 * young
-    sheet.ellipsoid(fine, axes, (w, h, d), face_paint(look), HEAD)
-    if look.face_wear != "mask":
+    sheet.ellipsoid(middle, axes, (w, h, d), face_paint(look), HEAD)
+    if body.fine and look.face_wear != "mask":
         ball(offset(0, -0.022, 0.096), (0.014, 0.022, 0.018))
     veiled = look.hat == "scarf"
-    if not veiled:
+    if body.fine and not veiled:
         for side in (-1, 1):
             ball(offset(side * 0.077, -0.005, -0.005), (0.012, 0.03, 0.018))
     if not (look.bald or veiled):
-        thick = 1.1 if look.long_hair else 1.06
-        radii = (w * thick, h * thick, d * thick)
-        sheet.ellipsoid(fine, axes, radii, hair_paint(look), HEAD, hairline(look))
+        thick = look.hair_volume
+        radii = (w * thick, h * (0.4 + 0.6 * thick), d * thick)
+        sheet.ellipsoid(middle, axes, radii, hair_paint(look), HEAD, hairline(look))
     if look.long_hair and not veiled:
         fall = offset(0, -0.1, -0.055)
         radii = (0.09 * young, 0.15 * young, 0.06 * young)
@@ -269,7 +284,7 @@ def _draw_head(sheet: Sheet, body: _Body) -> None:
             "helmet": (1.28, 0.2),
         }[look.hat]
         radii = (w * puff, h * puff, d * puff)
-        sheet.ellipsoid(fine, axes, radii, cloth.on_ball(), HEAD, above(limit))
+        sheet.ellipsoid(middle, axes, radii, cloth.on_ball(), HEAD, above(limit))
     if look.hat == "cap":
         ball(offset(0, 0.048, 0.115), (0.066, 0.012, 0.075), cloth)
     elif look.hat == "brim":
@@ -278,13 +293,53 @@ def _draw_head(sheet: Sheet, body: _Body) -> None:
         ball(offset(0, 0.15, -0.01), (0.026, 0.026, 0.026), cloth)
     elif veiled:
         radii = (w * 1.14, h * 1.1, d * 1.13)
-        sheet.ellipsoid(fine, axes, radii, cloth.on_ball(), HEAD, round_face)
+        sheet.ellipsoid(middle, axes, radii, cloth.on_ball(), HEAD, round_face)
         collar, throat = body.places([(0, 1.41, 0), (0, 1.5, 0)])
         sheet.limb(collar, throat, (0.12, 0.075), cloth.on_tube())
 
 
+def _box_xyxy(
+    body: _Body, covered: NDArray[np.bool_] | None
+) -> tuple[int, int, int, int]:
+    """The pixels to draw: all the person may show, and the whole head, cut to the image."""
+    person = body.person
+    right = _arm(person, 1)
+    bags = {
+        "backpack": [(0.0, 1.2, -0.22)],
+        "shoulder": [(0.22, 0.85, 0.1), (0.22, 0.85, -0.1)],
+        "hand": [(right[2][0], right[2][1] - 0.32, right[2][2] + s) for s in (-0.1, 0.1)],
+    }
+    legs = [point for chain in _legs(person) for point in chain]
+    shell = [*_arm(person, -1), *right, *legs, *bags.get(person.look.bag, []), (0.0, 0.04, 0.0)]
+    xyz = np.array([(p.x, p.y, p.scale * 0.14 + 1) for p in body.places(shell)])
+    head = (0.29 if person.look.hat else 0.2) * body.head.scale + 1
+    h, w = body.camera.size_hw
+
+    def cut(x0: float, y0: float, x1: float, y1: float) -> NDArray[np.int64]:
+        box = np.floor([x0, y0, x1 + 1, y1 + 1]).clip(0, [w, h, w, h])
+        return np.asarray(box, np.int64)
+
+    x, y = body.head.x, body.head.y
+    head_box = cut(x - head, y - head, x + head, y + head)
+    low, high = (xyz[:, :2] - xyz[:, 2:]).min(axis=0), (xyz[:, :2] + xyz[:, 2:]).max(axis=0)
+    box = cut(*low, *high)
+    if covered is not None:
+        free = ~covered[box[1] : box[3], box[0] : box[2]]
+        columns, rows = np.flatnonzero(free.any(axis=0)), np.flatnonzero(free.any(axis=1))
+        if not rows.size:
+            box = head_box
+        else:
+            box = box[[0, 1, 0, 1]] + [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    first, last = np.minimum(box, head_box)[:2], np.maximum(box, head_box)[2:]
+    return int(first[0]), int(first[1]), int(last[0]), int(last[1])
+
+
 def draw_person(
-    person: Person, camera: Camera, light: Light, crowding: float = 0.5
+    person: Person,
+    camera: Camera,
+    light: Light,
+    crowding: float = 0.5,
+    covered: NDArray[np.bool_] | None = None,
 ) -> Sprite | None:
     """Draw a person as the camera sees them, alone.
 
@@ -293,31 +348,25 @@ def draw_person(
         camera: the camera.
         light: the light.
         crowding: 0 free-standing .. 1 in a packed crowd, where little light reaches the legs.
+        covered: (H, W) pixels that others will hide: only the head need be drawn there.
 
     Returns:
         The sprite with its exact coverage, or None where nothing of it is in the image.
     """
     body = _Body(person, camera)
-    chains = [_arm(person, -1), _arm(person, 1), *_legs(person)]
-    joints = body.places([*[p for chain in chains for p in chain], (0, 1.6, 0), (0, 0.04, 0)])
-    scale = max(place.scale for place in joints)
-    h, w = camera.size_hw
-    pad = 0.31 * scale + 2
-    x0 = max(0, int(min(p.x for p in joints) - pad))
-    y0 = max(0, int(min(p.y for p in joints) - pad))
-    x1 = min(w, int(max(p.x for p in joints) + pad) + 1)
-    y1 = min(h, int(max(p.y for p in joints) + pad) + 1)
+    x0, y0, x1, y1 = _box_xyxy(body, covered)
     if x0 >= x1 or y0 >= y1:
         return None
-    samples = int(np.clip(round(260 / max(scale, 1)), 2, MAX_SAMPLES))
+    scale = body.head.scale
+    samples = int(np.clip(round(150 / max(scale, 1)), 2, MAX_SAMPLES))
     sheet = Sheet((x0, y0, x1, y1), samples)
     _draw_legs(sheet, body)
     _draw_torso(sheet, body)
     _draw_arms(sheet, body)
     _draw_bag(sheet, body)
     _draw_head(sheet, body)
-    feet, top = joints[-1].y, joints[-2].y
+    feet, top = (place.y for place in body.places([(0, 0.04, 0), (0, 1.6, 0)]))
     rows = (np.arange(sheet.h, dtype=np.float32) + 0.5) / samples + y0
     raised = np.clip((rows - feet) / min(top - feet, -1e-3), 0, 1)
     shade = 1 - crowding * 0.78 * (1 - raised) ** 1.3 - 0.12 * (1 - raised)
-    return sheet.lit(light, body.axes, np.asarray(shade, np.float32))
+    return sheet.lit(light, body.axes, np.asarray(shade, np.float32), scale)

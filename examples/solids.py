@@ -66,9 +66,9 @@ class Sheet:
         self.samples = samples
         self.h, self.w = (y1 - self.y0) * samples, (x1 - self.x0) * samples
         self._depth = np.full((self.h, self.w), np.inf, np.float32)
-        self._colour = np.zeros((self.h, self.w, 3), np.float32)
-        self._normal = np.zeros((self.h, self.w, 3), np.float32)
-        self._part = np.zeros((self.h, self.w), np.uint8)
+        self._colour = np.zeros((self.h * self.w, 3), np.float32)
+        self._normal = np.zeros((self.h * self.w, 3), np.float32)
+        self._part = np.zeros(self.h * self.w, np.uint8)
 
     def _window(self, x0: float, y0: float, x1: float, y1: float) -> tuple[slice, slice] | None:
         n = self.samples
@@ -87,16 +87,20 @@ class Sheet:
     def _write(
         self,
         window: tuple[slice, slice],
-        where: tuple[NDArray[np.intp], ...],
+        where: NDArray[np.intp],
         depth: Array,
         colour: Array,
         normal: Array,
         part: int,
     ) -> None:
-        self._depth[window][where] = depth
-        self._colour[window][where] = colour
-        self._normal[window][where] = normal
-        self._part[window][where] = part
+        """Store samples, given by their flat index in the window."""
+        rows, columns = window
+        width = columns.stop - columns.start
+        flat = where + (where // width) * (self.w - width) + rows.start * self.w + columns.start
+        self._depth.reshape(-1)[flat] = depth
+        self._colour[flat] = colour
+        self._normal[flat] = normal
+        self._part[flat] = part
 
     def ellipsoid(
         self,
@@ -122,12 +126,13 @@ class Sheet:
         c = float(gx @ gx) * x * x + (2 * float(gx @ gy)) * x * y + float(gy @ gy) * y * y - 1
         inside = b * b - a * c
         z = (-b - np.sqrt(np.maximum(inside, 0))) / a
-        where = np.nonzero((inside > 0) & (z + at.z < self._depth[window]))
-        z = z[where]
-        local = x[0][where[1]][:, None] * gx + y[:, 0][where[0]][:, None] * gy + z[:, None] * gz
+        where = np.flatnonzero((inside > 0) & (z + at.z < self._depth[window]))
+        z = z.take(where)
+        row, column = np.divmod(where, x.shape[1])
+        local = np.stack([x[0].take(column), y[:, 0].take(row), z], axis=1) @ to_unit.T
         if keep is not None:
             kept = keep(local)
-            where, local, z = (where[0][kept], where[1][kept]), local[kept], z[kept]
+            where, local, z = where[kept], local[kept], z[kept]
         if z.size:
             self._write(window, where, z + at.z, paint(local), unit(local @ to_unit), part)
 
@@ -151,14 +156,14 @@ class Sheet:
         front = 1 - u * u - v * v
         scale = (a.scale + b.scale) / 2
         z = a.z + (b.z - a.z) * along - np.sqrt(np.maximum(front, 0)) * radius / scale
-        where = np.nonzero((front > 0) & (z < self._depth[window]))
-        if not where[0].size:
+        where = np.flatnonzero((front > 0) & (z < self._depth[window]))
+        if not where.size:
             return
-        normal = np.stack([u[where], v[where], -np.sqrt(front[where])], axis=1)
+        normal = np.stack([u.take(where), v.take(where), -np.sqrt(front.take(where))], axis=1)
         side = normal[:, 0] * dy - normal[:, 1] * dx
         turn = np.arctan2(side / max(float(np.hypot(dx, dy)), 1e-3), -normal[:, 2])
-        surface = np.stack([turn, along[where]], axis=1)
-        self._write(window, where, z[where], paint(surface), normal, BODY)
+        surface = np.stack([turn, along.take(where)], axis=1)
+        self._write(window, where, z.take(where), paint(surface), normal, BODY)
 
     def trunk(
         self,
@@ -205,48 +210,57 @@ class Sheet:
         along = raw - bulge * spare * half * (dz * scale) / length**2
         z = a.z + dz * along + (u * cross / span - bulge * spare) * half / scale
         inside = (np.abs(u) < 1) & (along >= 0) & (along <= 1) & (z < self._depth[window])
-        where = np.nonzero(inside)
-        if not where[0].size:
+        where = np.flatnonzero(inside)
+        if not where.size:
             return
-        un, bn = u[where], bulge[where]
         # Position on the ellipse: the solution of (cos, sin) . across = u that faces the camera.
         turn0 = np.arctan2(across[1], across[0])
         sign = 1.0 if float(front[2]) * across[0] - float(side[2]) * across[1] < 0 else -1.0
-        turn = turn0 + sign * np.arccos(np.clip(un, -1, 1))
+        turn = turn0 + sign * np.arccos(np.clip(u.take(where), -1, 1))
         cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
-        normal = unit(cos * side + sin / flatness * section[1] + bn[:, None] * 1e-3)
-        surface = np.stack([turn - np.pi / 2, along[where]], axis=1).astype(np.float32)
-        self._write(window, where, z[where], paint(surface), normal, BODY)
+        # Where the trunk narrows, its surface looks along the axis.
+        slopes = np.gradient(np.asarray(widths_m), stations)
+        axis = np.array([dx / scale, dy / scale, dz], np.float32)
+        lean = -np.interp(along.take(where), stations, slopes)[:, None] * axis / float(axis @ axis)
+        normal = unit(cos * side + sin / flatness * section[1] + lean)
+        surface = np.stack([turn - np.pi / 2, along.take(where)], axis=1).astype(np.float32)
+        self._write(window, where, z.take(where), paint(surface), normal, BODY)
 
-    def lit(self, light: Light, axes: Array, shade_rows: Array) -> Sprite:
+    def lit(self, light: Light, axes: Array, shade_rows: Array, scale: float) -> Sprite:
         """Light the solids and average the samples.
 
         Args:
             light: sun, sky and haze.
             axes: right, down and forward of the view in world coordinates, (3, 3).
             shade_rows: (h,) share of the open sky that reaches each row of samples.
+            scale: px per metre.
         """
-        part = self._part
-        up, sun = axes @ np.array([0, 1, 0], np.float32), axes @ light.towards
-        n = self._normal
-        upward = n @ up
-        sky = (0.5 + 0.5 * upward)[..., None]
-        direct = np.maximum(n @ sun + 0.06, 0) * (0.35 + 0.65 * shade_rows[:, None])
-        rim = 0.72 + 0.28 * np.abs(n[..., 2])
-        soft = (shade_rows[:, None] * rim)[..., None]
-        amount = (light.sky * sky + light.bounce * (1 - sky)) * soft + light.sun * direct[..., None]
-        covered = part > 0
-        colour = self._colour * amount
-        distance = np.where(covered, self._depth, 0)
-        colour = light.through_air(colour, distance) * covered[..., None]
-        return Sprite(
-            (self.x0, self.y0),
-            self._mean(colour),
-            self._mean(covered.astype(np.float32)),
-            self._mean((part == HEAD).astype(np.float32)),
-        )
+        where = np.flatnonzero(self._part)
+        n = self._normal.take(where, axis=0)
+        depth = self._depth.take(where)
+        open_sky = shade_rows[where // self.w] * self._openness(where, depth, scale)
+        sky = (0.5 + 0.5 * (n @ (axes @ np.array([0, 1, 0], np.float32))))[:, None]
+        direct = np.maximum(n @ (axes @ light.towards) + 0.06, 0) * (0.25 + 0.75 * open_sky)
+        soft = (open_sky * (0.72 + 0.28 * np.abs(n[:, 2])))[:, None]
+        amount = (light.sky * sky + light.bounce * (1 - sky)) * soft + light.sun * direct[:, None]
+        samples = np.empty((len(where), 5), np.float32)
+        samples[:, :3] = light.through_air(self._colour.take(where, axis=0) * amount, depth)
+        samples[:, 3] = 1
+        samples[:, 4] = self._part.take(where) == HEAD
+        layers = np.zeros((self.h * self.w, 5), np.float32)
+        layers[where] = samples
+        k = self.samples
+        layers = layers.reshape(self.h, self.w, 5)
+        mean = sum((layers[i::k, j::k] for i in range(k) for j in range(k)), np.float32(0))
+        mean = np.asarray(mean / k**2, np.float32)
+        return Sprite((self.x0, self.y0), mean[..., :3], mean[..., 3], mean[..., 4])
 
-    def _mean(self, samples: Array) -> Array:
-        n = self.samples
-        shape = (self.h // n, n, self.w // n, n, *samples.shape[2:])
-        return np.asarray(samples.reshape(shape).mean(axis=(1, 3)), np.float32)
+    def _openness(self, where: NDArray[np.intp], depth: Array, scale: float) -> Array:
+        """Share of the light that nearer parts of the body leave to each covered sample."""
+        flat, total = self._depth.ravel(), np.zeros(len(where), np.float32)
+        for across_m, down_m in ((0.05, -0.03), (-0.05, -0.03), (0.0, -0.08), (0.0, -0.03)):
+            step = round(down_m * scale * self.samples) * self.w
+            step += round(across_m * scale * self.samples)
+            before = flat.take(where + step, mode="clip")
+            total += np.clip((depth - before - 0.015) / 0.12, 0, 1)
+        return np.asarray(1 - 0.17 * total, np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from examples.camera import Array, linear, noise_at
 from examples.solids import Keep, Paint
 
-SKINS = ("f3d3bd", "eac0a0", "dda983", "c98f68", "a8734c", "85553a", "613c28", "45291c")
+SKINS = ("e3bfa8", "dab092", "cf9d7a", "bd8560", "a8734c", "85553a", "613c28", "45291c")
 HAIRS = ("120f0e", "1d1613", "2c1f18", "432c1d", "6a4526", "9b7443", "c9a669", "7e7b78", "c8c4bf")
 HAIR_ODDS = (0.27, 0.22, 0.17, 0.12, 0.07, 0.05, 0.03, 0.04, 0.03)
 DARKS = ("14161b", "1f2430", "2b2b2e", "3a3d42", "23324d", "3b2f2a", "2f3b31")
@@ -20,13 +20,14 @@ BRIGHTS = (
 ).split()
 DENIMS = ("2b3d5c", "3d5578", "5c7799", "1c2536", "26262a", "8a8577", "b3a283", "4a4a44")
 
-SOLID, HOOPS, STRIPES, CHECK, PRINT, BLOCK = range(6)
+SOLID, HOOPS, STRIPES, CHECK, PRINT, BLOCK, JACKET = range(7)
 
 
 def _colour(rng: np.random.Generator, names: tuple[str, ...] | list[str]) -> Array:
     name = names[int(rng.integers(len(names)))]
     srgb = np.array([int(name[i : i + 2], 16) for i in (0, 2, 4)]) / 255
-    return linear(np.clip(srgb * rng.uniform(0.85, 1.12) + rng.normal(0, 0.02, 3), 0.01, 0.97))
+    srgb = srgb + (srgb.mean() - srgb) * rng.uniform(0.05, 0.4)
+    return linear(np.clip(srgb * rng.uniform(0.85, 1.1) + rng.normal(0, 0.015, 3), 0.01, 0.93))
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Fabric:
     """A cloth with a pattern, a weave and folds.
 
     Attributes:
-        pattern: one of SOLID, HOOPS, STRIPES, CHECK, PRINT, BLOCK.
+        pattern: one of SOLID, HOOPS, STRIPES, CHECK, and, on a torso only, PRINT, BLOCK, JACKET.
         colours: (2, 3) ground and pattern, linear.
         repeats: how often the pattern comes along a trunk.
         offset: (2,) where in the noise this cloth lies.
@@ -47,42 +48,48 @@ class Fabric:
     offset: tuple[float, float]
     folds: float
 
-    def on_tube(self, length_m: float = 0.5) -> Paint:
-        """Paint a limb or trunk of a given length."""
+    def on_torso(self) -> Paint:
+        """Paint a torso: the only place where a print or an open jacket shows."""
+        return lambda surface: self._cloth(surface[:, 0], surface[:, 1], self.pattern)
 
-        def paint(surface: Array) -> Array:
-            turn, along = surface[:, 0], surface[:, 1]
-            return self._cloth(turn, along * np.float32(length_m / 0.5))
-
-        return paint
+    def on_tube(self) -> Paint:
+        """Paint a limb, a sleeve, a skirt."""
+        pattern = self.pattern if self.pattern < PRINT else SOLID
+        return lambda surface: self._cloth(surface[:, 0], surface[:, 1] * 0.6, pattern)
 
     def on_ball(self) -> Paint:
         """Paint an ellipsoid."""
+        pattern = self.pattern if self.pattern < PRINT else SOLID
 
         def paint(local: Array) -> Array:
-            return self._cloth(np.arctan2(local[:, 0], local[:, 2]), 0.5 - local[:, 1] * 0.4)
+            turn = np.arctan2(local[:, 0], local[:, 2])
+            return self._cloth(turn, 0.5 + local[:, 1] * 0.4, pattern)
 
         return paint
 
-    def _cloth(self, turn: Array, along: Array) -> Array:
+    def _cloth(self, turn: Array, along: Array, pattern: int) -> Array:
         phase = along * np.float32(self.repeats)
         around = turn * np.float32(self.repeats / 2.5)
-        if self.pattern == HOOPS:
+        if pattern == HOOPS:
             mix = (phase % 1 < 0.45).astype(np.float32)
-        elif self.pattern == STRIPES:
+        elif pattern == STRIPES:
             mix = (around % 1 < 0.4).astype(np.float32)
-        elif self.pattern == CHECK:
+        elif pattern == CHECK:
             mix = ((phase % 1 < 0.5) * 0.5 + (around % 1 < 0.5) * 0.5).astype(np.float32)
-        elif self.pattern == PRINT:
+        elif pattern == PRINT:
             spot = (np.abs(turn) < 0.75) & (np.abs(along - 0.62) < 0.16)
             grain = noise_at(turn * 30 + self.offset[1], along * 70 + self.offset[0])
             mix = (spot & (grain > -0.2)).astype(np.float32)
-        elif self.pattern == BLOCK:
+        elif pattern == BLOCK:
             mix = (along > 0.66).astype(np.float32)
+        elif pattern == JACKET:
+            mix = (np.abs(turn) < 0.12 + 0.4 * along * along).astype(np.float32)
         else:
             mix = np.zeros_like(turn)
         u, v = turn * 11 + self.offset[0], along * 26 + self.offset[1]
-        fold = noise_at(u * 0.8 + v * 0.45, v * 0.55 - u * 0.2) * np.float32(0.13 * self.folds)
+        # The difference of two looks at the same noise is light on one flank of every fold.
+        s, t = u * 0.8 + v * 0.45, v * 0.6 - u * 0.2
+        fold = (noise_at(s, t) - 0.75 * noise_at(s + 1.2, t + 0.9)) * np.float32(0.2 * self.folds)
         weave = noise_at(u * 9, v * 9, 1) * np.float32(0.035)
         ground, other = self.colours
         colour = ground + (other - ground) * mix[:, None]
@@ -96,6 +103,7 @@ class Look:
     Attributes:
         height_m, girth: body height, and width relative to the average.
         skin, hair: linear colours.
+        hair_volume: size of the hair relative to the skull.
         long_hair, bald, beard: how the hair falls.
         face_wear: "", "glasses" or "mask".
         hat: "", "cap", "beanie", "brim", "scarf" or "helmet".
@@ -110,6 +118,7 @@ class Look:
     girth: float
     skin: Array
     hair: Array
+    hair_volume: float
     long_hair: bool
     bald: bool
     beard: bool
@@ -126,8 +135,8 @@ class Look:
 
 
 def _fabric(rng: np.random.Generator, ground: Array, plain: float, folds: float) -> Fabric:
-    odds = np.array([0, 0.2, 0.12, 0.2, 0.33, 0.15])
-    pattern = SOLID if rng.random() < plain else int(rng.choice(6, p=odds))
+    odds = np.array([0, 0.17, 0.1, 0.17, 0.26, 0.1, 0.2])
+    pattern = SOLID if rng.random() < plain else int(rng.choice(7, p=odds))
     colours = np.stack([ground, _colour(rng, BRIGHTS + list(DARKS))])
     u, v = rng.uniform(0, 256, 2)
     return Fabric(pattern, colours, float(rng.uniform(4, 11)), (float(u), float(v)), folds)
@@ -162,6 +171,7 @@ def random_look(rng: np.random.Generator, cold: float = 0.3, dark: float = 0.45)
         girth=float(np.clip(rng.normal(1.0, 0.11), 0.8, 1.35)),
         skin=_colour(rng, SKINS),
         hair=_colour(rng, [HAIRS[int(rng.choice(len(HAIRS), p=HAIR_ODDS))]]),
+        hair_volume=float(1.05 + rng.exponential(0.05)),
         long_hair=bool(long_hair),
         bald=bool(not long_hair and rng.random() < 0.08),
         beard=bool(not long_hair and not child and rng.random() < 0.22),
@@ -236,11 +246,11 @@ def face_paint(look: Look) -> Paint:
 
 def hairline(look: Look) -> Keep:
     """Keep the part of a unit sphere that hair covers: not the face, not below the nape."""
-    fringe, nape = (0.62 if look.long_hair else 0.5), (-0.75 if look.long_hair else -0.3)
+    fringe, nape = (0.56 if look.long_hair else 0.45), (-0.75 if look.long_hair else -0.3)
 
     def keep(local: Array) -> NDArray[np.bool_]:
         a, b, c = local[:, 0], local[:, 1], local[:, 2]
-        wave = 0.1 * np.sin(a * 7 + look.top.offset[0])
+        wave = 0.06 * np.sin(a * 7 + look.top.offset[0])
         face = (c > 0.05) & (np.abs(a) < 0.86) & (b < fringe + wave)
         beside = (b < nape) | ((c > 0.25) & (b < fringe + wave))
         return np.asarray(~(face | beside))

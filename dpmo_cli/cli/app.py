@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from dpmo_cli import __version__
 from dpmo_cli.cli import datasets, train, weights
 from dpmo_cli.cli.config import read_config
 from dpmo_cli.cli.console import say
@@ -20,6 +19,7 @@ from dpmo_cli.cli.merge import merge
 from dpmo_cli.cli.validate import validate
 from dpmo_cli.cli.visualize import visualize
 from dpmo_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, DpmoError
+from dpmo_cli.version import VERSION
 
 app = typer.Typer(
     name="dpmo",
@@ -39,7 +39,7 @@ app.add_typer(train.app, name="train")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"dpmo {__version__}")
+        print(f"dpmo {VERSION}")
         raise typer.Exit
 
 
@@ -62,19 +62,26 @@ def _root(
     context.default_map = read_config(config, context)
 
 
+class _Interruption(BaseException):
+    """A signal asked the command to end: typer would end a KeyboardInterrupt in its own way."""
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise _Interruption
 
 
 def main() -> None:
     """Run the command line; errors are one line on stderr and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # What the shell told to ignore, for a job in the background, stays ignored.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         app()
     except DpmoError as error:
         say(f"dpmo: error: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Interruption):
         say("dpmo: interrupted; the same command goes on from here")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:

@@ -26,7 +26,8 @@ def read_config(path: Path | None, context: typer.Context) -> dict[str, Any]:
         context: of the `dpmo` command, which knows its sub-commands and their options.
 
     Raises:
-        UsageError: the file is missing or no TOML, or names an unknown command or option.
+        UsageError: the file is missing or no TOML, names an unknown command or option, or gives
+            an option a value that it can't have.
     """
     chosen = path or Path(FILE_NAME)
     if path is None and not chosen.is_file():
@@ -37,14 +38,16 @@ def read_config(path: Path | None, context: typer.Context) -> dict[str, Any]:
         raise UsageError(f"{chosen}: can't be read ({error.strerror}); check --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{chosen}: is no valid TOML ({error}); correct it") from error
-    return _defaults(document, context.command, str(chosen), "")
+    return _defaults(context, context.command, document, str(chosen), "")
 
 
-def _defaults(document: dict[str, Any], command: Any, file: str, path: str) -> dict[str, Any]:
-    """Check the names of one table against a command and turn them into parameter names."""
+def _defaults(
+    context: typer.Context, command: Any, document: dict[str, Any], file: str, path: str
+) -> dict[str, Any]:
+    """Check one table against a command, and turn its names into those of parameters."""
     commands = getattr(command, "commands", {})
     options = {
-        name.lstrip("-").replace("-", "_"): parameter.name
+        name.lstrip("-").replace("-", "_"): parameter
         for parameter in command.params
         for name in parameter.opts
         if name.startswith("--")
@@ -55,10 +58,21 @@ def _defaults(document: dict[str, Any], command: Any, file: str, path: str) -> d
         if key in commands:
             if not isinstance(value, dict):
                 raise UsageError(f"{file}: {path}{key} is a command; write [{path}{key}]")
-            defaults[key] = _defaults(value, commands[key], file, f"{path}{key}.")
+            defaults[key] = _defaults(context, commands[key], value, file, f"{path}{key}.")
         elif name in options and path:
-            defaults[options[name]] = value
+            option = options[name]
+            defaults[option.name] = _checked(context, option, value, f"{file}: {path}{key}")
         else:
             known = ", ".join([*commands, *(sorted(options) if path else [])])
             raise UsageError(f"{file}: unknown {path}{key}; known here: {known}")
     return defaults
+
+
+def _checked(context: typer.Context, option: Any, value: Any, where: str) -> Any:
+    """Check a value as if it stood on the command line; a single one may stand for a list."""
+    given = [value] if option.multiple and not isinstance(value, list) else value
+    try:
+        option.process_value(context, given)
+    except typer.BadParameter as error:
+        raise UsageError(f"{where} = {value!r}: {error.message}; correct it") from error
+    return given

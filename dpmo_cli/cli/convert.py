@@ -198,9 +198,7 @@ def report(summary: Summary, out: Path, *, json: bool, quiet: bool, kind: str = 
                 "changed": summary.changed,
                 "converted_images": summary.converted,
                 "counts": counts.as_json(),
-                "splits": {
-                    name: part.as_json() for name, part in summary.finished.splits.items()
-                },
+                "splits": {name: part.as_json() for name, part in summary.finished.splits.items()},
                 "failures": summary.finished.failures,
                 "warnings": summary.finished.warnings,
                 "seconds": round(summary.seconds, 3),

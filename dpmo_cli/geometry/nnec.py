@@ -14,6 +14,8 @@ MAX_RADIUS_OF_SIDE = 0.5
 LONE_RADIUS_OF_SIDE = 0.25
 """Radius of the only site of an image, in parts of the image's shorter side."""
 SPACING_NEIGHBOURS = 9
+FAR_PX = 1e15
+"""Distances end here, so that coordinates too large to square do not look like a lone site."""
 
 
 def neighbour_distances(sites: Sites) -> FloatArray:
@@ -21,7 +23,7 @@ def neighbour_distances(sites: Sites) -> FloatArray:
     if len(sites) < 2:
         return np.full(len(sites), np.inf)
     distances, _ = cKDTree(sites.xy).query(sites.xy, k=2)
-    return np.asarray(distances[:, 1], dtype=np.float64)
+    return np.asarray(np.minimum(distances[:, 1], FAR_PX))
 
 
 def disc_radii(distances_px: FloatArray, size_hw: tuple[int, int], scale: float) -> FloatArray:
@@ -60,13 +62,13 @@ def local_spacing(sites: Sites) -> FloatArray:
     if neighbours < 1:
         return np.full(len(sites), np.inf)
     distances, _ = cKDTree(sites.xy).query(sites.xy, k=neighbours + 1)
-    return np.asarray(np.median(distances[:, 1:], axis=1), dtype=np.float64)
+    return np.asarray(np.minimum(np.median(distances[:, 1:], axis=1), FAR_PX))
 
 
 def disc_windows(
     centres_xy: FloatArray, radii_px: FloatArray, size_hw: tuple[int, int]
 ) -> IntArray:
-    """Smallest windows that hold the discs' pixels: (S, 4) int64 x0, y0, x1, y1, half open.
+    """Columns and rows that the circles reach: (S, 4) int64 x0, y0, x1, y1, half open.
 
     The site's own pixel is always part of the window, and the image's border cuts it.
     """

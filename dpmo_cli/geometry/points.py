@@ -20,7 +20,7 @@ class Sites:
 
     Attributes:
         xy: (S, 2) float64 px; the smallest point (x, then y) of each site, its representative.
-        pixel_xy: (S, 2) int64, the pixel that the site holds; for a site outside, its point rounded.
+        pixel_xy: (S, 2) int64, the pixel that the site holds; for one outside, its point rounded.
         inside: (S,) bool, whether the site lies inside the image.
         point_of_site: (S,) int64, index of the representative point.
         site_of_point: (N,) int64, -1 for a point with a NaN or infinite coordinate.
@@ -52,7 +52,7 @@ def group_points(points_xy: FloatArray, size_hw: tuple[int, int]) -> Sites:
     # Stable, so that of equal points the one that comes first represents the site.
     valid = valid[np.lexsort((valid, points_xy[valid, 1], points_xy[valid, 0]))]
     xy = points_xy[valid]
-    inside = ((xy >= 0) & (xy < (width, height))).all(axis=1)
+    inside = np.asarray(((xy >= 0) & (xy < (width, height))).all(axis=1))
     # Coordinates beyond any image would not fit an integer.
     pixel_xy = np.rint(np.clip(xy, -1e15, 1e15)).astype(np.int64)
     clipped = np.clip(pixel_xy, 0, (max(width - 1, 0), max(height - 1, 0)))

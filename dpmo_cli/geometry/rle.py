@@ -59,13 +59,13 @@ def window_runs(
     return runs[:-1] if len(runs) > 1 and runs[-1] == 0 else runs
 
 
-def frame_rle(
-    mask: NDArray[np.bool_], window_xyxy: WindowXYXY, size_hw: tuple[int, int]
-) -> Rle:
+def frame_rle(mask: NDArray[np.bool_], window_xyxy: WindowXYXY, size_hw: tuple[int, int]) -> Rle:
     """Compressed COCO RLE of a full frame that is empty outside a window; see `window_runs`."""
     height, width = size_hw
     runs = window_runs(mask, window_xyxy, size_hw)
-    packed = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+    packed = coco_mask.frPyObjects(
+        {"size": [height, width], "counts": runs.tolist()}, height, width
+    )
     return {"size": [height, width], "counts": packed["counts"].decode("ascii")}
 
 
@@ -112,10 +112,14 @@ def rle_window(rle: Rle) -> tuple[NDArray[np.bool_], WindowXYXY]:
     """
     height, width = rle["size"]
     runs = run_lengths(rle["counts"])
-    edges = np.cumsum(runs)
-    if (runs < 0).any() or (edges[-1] if len(edges) else 0) != height * width:
+    total = height * width
+    # Each run is compared too: made-up ones could overflow to the right sum.
+    if ((runs < 0) | (runs > total)).any() or runs.sum() != total:
         raise ValueError(f"run lengths do not add up to a frame of {width} x {height}")
+    edges = np.cumsum(runs)
     starts, ends = edges[0:-1:2], edges[1::2]
+    # Other writers may leave runs of no pixels.
+    starts, ends = starts[starts < ends], ends[starts < ends]
     if not len(starts):
         return np.zeros((0, 0), dtype=np.bool_), (0, 0, 0, 0)
     x0, x1 = int(starts[0] // height), int((ends[-1] - 1) // height) + 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from dpmo_cli.geometry.points import FloatArray
 
@@ -13,7 +14,7 @@ LEVEL_STEP = 2.0**0.5
 """Ratio of the sizes of neighbouring tile levels."""
 MAX_MAGNIFICATION = 4.0
 DISC_ROOM = 2.6
-"""Least side of a tile in radii: a disc's diameter, and the rounding of levels."""
+"""Least side of a tile in radii: a disc's diameter, and a core for more sites than one."""
 
 
 @dataclass(frozen=True)
@@ -60,46 +61,42 @@ def adaptive_tiles(
         Tiles from the smallest to the largest, each level by rows. Tiles lie inside the image; a
         tile as large as the image is the image.
     """
-    height, width = size_hw
-    longest = float(max(size_hw))
-    smallest = frame_px / MAX_MAGNIFICATION
+    longest = max(size_hw)
+    smallest = np.ceil(frame_px / MAX_MAGNIFICATION)
     wanted = frame_px * units_px[site_ids] / target_px
     # Large discs need a large tile, whatever the scale that the crowd would like.
-    wanted = np.maximum(wanted, DISC_ROOM * (radii_px[site_ids] + 2))
-    wanted = np.clip(wanted, smallest, max(smallest, longest))
-    levels = np.ceil(np.log(wanted / smallest) / np.log(LEVEL_STEP) - 0.5).astype(np.int64)
+    room = DISC_ROOM * (radii_px[site_ids] + 2)
+    levels = np.maximum(np.ceil(_level(wanted / smallest) - 0.5), np.ceil(_level(room / smallest)))
+    sides = np.rint(smallest * LEVEL_STEP ** np.maximum(levels, 0)).astype(np.int64)
+    whole = sides >= longest
     tiles: list[Tile] = []
-    for level in np.unique(levels):
-        members = site_ids[levels == level]
-        side = smallest * LEVEL_STEP ** float(level)
+    for side in np.unique(sides[~whole]).tolist():
+        members = site_ids[sides == side]
         halo = float(radii_px[members].max()) + 1
-        core = max(side - 2 * halo, 1.0)
-        if side >= longest:
-            tiles.extend(whole_image(members, size_hw))
-            continue
-        tiles.extend(_cover(xy, members, core, side, (height, width)))
-    return tiles
+        tiles.extend(_cover(xy, members, side - 2 * halo, side, size_hw))
+    return tiles + whole_image(site_ids[whole], size_hw)
+
+
+def _level(ratio: FloatArray) -> FloatArray:
+    """How many steps of size a ratio is."""
+    levels: FloatArray = np.log(ratio) / np.log(LEVEL_STEP)
+    return levels
 
 
 def _cover(
     xy: FloatArray,
     members: NDArray[np.int64],
     core_px: float,
-    side_px: float,
+    side_px: int,
     size_hw: tuple[int, int],
 ) -> list[Tile]:
     """Cover sites of one level by tiles: a grid of cores, each moved onto its own sites."""
     points = xy[members]
     centres = _box_centres(points, np.floor(points / core_px).astype(np.int64))
     # A site near the border of its core may suit a neighbouring tile better.
-    nearest = np.empty(len(members), dtype=np.int64)
-    for start in range(0, len(members), 1024):
-        part = points[start : start + 1024]
-        distance = np.abs(part[:, None] - centres[None]).max(axis=2)
-        nearest[start : start + 1024] = distance.argmin(axis=1)
+    _, nearest = cKDTree(centres).query(points, p=np.inf)
     height, width = size_hw
-    side = int(np.ceil(side_px))
-    size = np.minimum(side, (width, height))
+    size = np.minimum(side_px, (width, height))
     tiles: list[Tile] = []
     for index in np.unique(nearest):
         chosen = members[nearest == index]
@@ -119,4 +116,4 @@ def _box_centres(points: FloatArray, cells: NDArray[np.int64]) -> FloatArray:
     high = np.full((count, 2), -np.inf)
     np.minimum.at(low, group, points)
     np.maximum.at(high, group, points)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2)

@@ -86,6 +86,7 @@ def choose(
     chosen = kept[rows, best][:, None]
     overlap = _share(kept & chosen, kept | chosen)
     rivals = (ranked >= RIVAL_SCORE * ranked[rows, best][:, None]) & (overlap < RIVAL_IOU)
+    rivals &= ranked > 0
 
     def pick(values: Tensor) -> NDArray[np.float32]:
         picked: NDArray[np.float32] = values[rows, best].float().cpu().numpy()

@@ -55,9 +55,7 @@ def own_pixels(
     return owner
 
 
-def component_at(
-    mask: NDArray[np.bool_], pixel_xy: tuple[int, int]
-) -> NDArray[np.bool_] | None:
+def component_at(mask: NDArray[np.bool_], pixel_xy: tuple[int, int]) -> NDArray[np.bool_] | None:
     """The part of a mask that is connected, by edges, to a pixel of its window; None without it."""
     x, y = pixel_xy
     if not mask[y, x]:

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from dpmo_cli.datasets.base import Dataset, Heads
 from dpmo_cli.datasets.images import read_image
-from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, DpmoError, InputError, UsageError
+from dpmo_cli.errors import DpmoError, InputError, UsageError
 from dpmo_cli.masks.segment import Method, Seconds, segment_image
 from dpmo_cli.outputs.atomic import sha256_file
-from dpmo_cli.outputs.records import ImageInfo, ImageRecord, write_record
+from dpmo_cli.outputs.records import ImageInfo, ImageRecord
 from dpmo_cli.outputs.schema import RECORD_SCHEMA
 from dpmo_cli.pipeline.finish import (
     Finished,
@@ -125,7 +125,7 @@ class _Run:
         info = ImageInfo(
             image_id, entry.split, entry.file_name, image.shape[1], image.shape[0], entry.labels
         )
-        self._write(task, ImageRecord(info, rows, heads.warnings, None, fingerprint))
+        self.store.write_record(ImageRecord(info, rows, heads.warnings, None, fingerprint))
         self.write_seconds += perf_counter() - begin
         self.converted += 1
         progress.advance(len(heads), reused=False)
@@ -148,12 +148,10 @@ class _Run:
         )
         info = ImageInfo(task.image_id, entry.split, entry.file_name, None, None, entry.labels)
         warnings = heads.warnings if heads is not None else ()
-        self._write(task, ImageRecord(info, rows, warnings, str(error), fingerprint))
+        if not self.store.has(entry.split, task.image_id, fingerprint):
+            self.store.write_record(ImageRecord(info, rows, warnings, str(error), fingerprint))
         progress.advance(len(rows), reused=True)
         return fingerprint
-
-    def _write(self, task: Task, record: ImageRecord) -> None:
-        write_record(self.store.record_path(task.entry.split, task.image_id), record)
 
     def measured(self, elapsed: float) -> dict[str, object]:
         """What the run record says of time and memory."""
@@ -189,15 +187,12 @@ def run_job(job: Job) -> Summary:
         with RunProgress(total, quiet=job.quiet) as progress:
             for split, part in tasks.items():
                 records = {task.image_id: run.convert(task, progress) for task in part}
-                manifest = Manifest(
-                    job.settings, job.selection.limit, job.selection.shard, records
-                )
-                changed |= store.manifest(split) != manifest
-                store.write_manifest(split, manifest)
+                manifest = Manifest(job.settings, job.selection.limit, job.selection.shard, records)
+                changed |= store.write_manifest(split, manifest)
         finished = tally(store)
         if changed or run.converted or not is_finished(store, job.settings):
             changed = True
-            (job.out / "run.json").unlink(missing_ok=True)
+            store.unfinish()
             writing = perf_counter()
             write_outputs(store, job.settings)
             run.write_seconds += perf_counter() - writing
@@ -214,38 +209,32 @@ def run_job(job: Job) -> Summary:
             run.converted,
             changed,
             perf_counter() - begin,
-            _exit_code(finished, job.max_failure_rate),
+            finished.exit_code(job.max_failure_rate),
         )
 
 
 def _make_room(job: Job, store: Store) -> None:
-    """See that the splits which stay in the folder were made with the same settings."""
+    """See that the splits which stay in the folder are whole and of the same settings."""
     for split in store.splits():
         if split in job.selection.splits:
             continue
         manifest = store.manifest(split)
-        if manifest is not None and manifest.settings == job.settings:
+        alike = manifest is not None and manifest.settings == job.settings
+        if manifest is not None and alike and store.holds(split, manifest):
             continue
         if not job.force:
+            why = "of an interrupted run" if alike else "made with other settings"
             raise UsageError(
-                f"--out {job.out}: also holds split {split!r} made with other settings; name it "
+                f"--out {job.out}: also holds split {split!r} {why}; name it "
                 "with --split too, use another folder, or replace it with --force"
             )
         store.forget(split)
 
 
-def _exit_code(finished: Finished, max_failure_rate: float) -> int:
-    failed, images = finished.counts.failed_images, finished.counts.images
-    if not failed:
-        return EXIT_OK
-    if failed == images or failed / images > max_failure_rate:
-        return EXIT_FAILED
-    return EXIT_PARTIAL
-
-
 def _sha256(path: Path) -> str:
-    """Hash of a file's content; what can't be opened is left to the image reader to name."""
+    """Hash of a file's content; what is no file to open is left to the image reader to name."""
     try:
-        return sha256_file(path)
+        # The type comes first: opening a pipe would wait for ever.
+        return sha256_file(path) if path.is_file() else "unreadable"
     except OSError:
         return "unreadable"

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from dpmo_cli import __version__
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, UsageError
 from dpmo_cli.outputs.atomic import sha256_file, write_text
 from dpmo_cli.outputs.coco import write_coco
 from dpmo_cli.outputs.parquet import write_points, write_queue
 from dpmo_cli.outputs.records import ImageRecord
 from dpmo_cli.outputs.schema import OK, SCHEMA_VERSION
 from dpmo_cli.pipeline.settings import Settings
-from dpmo_cli.pipeline.store import Store
+from dpmo_cli.pipeline.store import RUN_FILE, Store
+from dpmo_cli.version import VERSION
 
 LIBRARIES = ("torch", "torchvision", "segment-anything", "timm", "numpy", "scipy", "pyarrow",
              "pycocotools", "pillow")  # fmt: skip
@@ -61,6 +61,14 @@ class Finished:
     splits: dict[str, Counts]
     failures: list[str]
     warnings: int
+
+    def exit_code(self, max_failure_rate: float) -> int:
+        """0 done, 3 some images failed, 1 all or more than that part of them."""
+        failed, images = self.counts.failed_images, self.counts.images
+        if not failed:
+            return EXIT_OK
+        too_many = failed == images or failed / images > max_failure_rate
+        return EXIT_FAILED if too_many else EXIT_PARTIAL
 
 
 def tally(store: Store) -> Finished:
@@ -120,7 +128,7 @@ def hashes(store: Store) -> dict[str, str]:
 def is_finished(store: Store, settings: Settings) -> bool:
     """Whether the run record is of these settings and the files are as it says."""
     try:
-        document = json.loads((store.out / "run.json").read_text(encoding="utf-8"))
+        document = json.loads(store.run_file.read_text(encoding="utf-8"))
         return bool(
             document["settings"] == settings.as_json() and document["files"] == hashes(store)
         )
@@ -135,9 +143,9 @@ def read_root(out: Path) -> str:
         UsageError: the folder holds no readable run record.
     """
     try:
-        return str(json.loads((out / "run.json").read_text(encoding="utf-8"))["root"])
+        return str(json.loads((out / RUN_FILE).read_text(encoding="utf-8"))["root"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{out / 'run.json'}: can't be read; run `dpmo convert` again") from error
+        raise UsageError(f"{out / RUN_FILE}: can't be read; run `dpmo convert` again") from error
 
 
 def write_run_record(
@@ -161,7 +169,7 @@ def write_run_record(
         }
     document = {
         "version": SCHEMA_VERSION,
-        "dpmo_version": __version__,
+        "dpmo_version": VERSION,
         "dataset": settings.dataset,
         "root": root,
         "extent": settings.extent,
@@ -177,7 +185,7 @@ def write_run_record(
         "files": hashes(store),
     }
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(store.out / "run.json", text + "\n")
+    write_text(store.run_file, text + "\n")
 
 
 def peak_memory_bytes() -> int:

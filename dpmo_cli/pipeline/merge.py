@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
-from dpmo_cli.errors import EXIT_OK, EXIT_PARTIAL, UsageError
-from dpmo_cli.outputs.atomic import write_bytes
+from dpmo_cli.errors import UsageError
 from dpmo_cli.pipeline.convert import Summary
 from dpmo_cli.pipeline.finish import (
     is_finished,
@@ -20,7 +19,7 @@ from dpmo_cli.pipeline.finish import (
     write_run_record,
 )
 from dpmo_cli.pipeline.plan import Shard
-from dpmo_cli.pipeline.store import Manifest, Store
+from dpmo_cli.pipeline.store import RUN_FILE, Manifest, Store
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,12 @@ def merge_runs(parts: Sequence[Path], out: Path) -> Summary:
         raise UsageError("merge: name the output folders of all shards")
     if any(part.resolve() == out.resolve() for part in parts):
         raise UsageError(f"--out {out}: is one of the folders to merge; name another one")
+    seen: set[Path] = set()
     for part in parts:
-        if not (part / "run.json").is_file():
+        if part.resolve() in seen:
+            raise UsageError(f"{part}: is named twice; name each folder once")
+        seen.add(part.resolve())
+        if not (part / RUN_FILE).is_file():
             raise UsageError(f"{part}: holds no finished run; finish its `dpmo convert` first")
     with ExitStack() as locks:
         opened = [_open(locks.enter_context(Store(part))) for part in parts]
@@ -65,17 +68,14 @@ def merge_runs(parts: Sequence[Path], out: Path) -> Summary:
             records: dict[int, str] = {}
             for part_ in opened:
                 for image_id, fingerprint in part_.manifests[split].records.items():
-                    if not store.has(split, image_id, fingerprint):
-                        source = part_.store.record_path(split, image_id)
-                        write_bytes(store.record_path(split, image_id), source.read_bytes())
+                    store.copy_record(part_.store, split, image_id, fingerprint)
                     records[image_id] = fingerprint
             manifest = replace(opened[0].manifests[split], shard=None, records=records)
-            changed |= store.manifest(split) != manifest
-            store.write_manifest(split, manifest)
+            changed |= store.write_manifest(split, manifest)
         finished = tally(store)
         if changed or not is_finished(store, settings):
             changed = True
-            (out / "run.json").unlink(missing_ok=True)
+            store.unfinish()
             write_outputs(store, settings)
             write_run_record(
                 store,
@@ -88,14 +88,15 @@ def merge_runs(parts: Sequence[Path], out: Path) -> Summary:
                     "peak_memory_bytes": peak_memory_bytes(),
                 },
             )
-    exit_code = EXIT_PARTIAL if finished.counts.failed_images else EXIT_OK
-    return Summary(finished, 0, changed, perf_counter() - begin, exit_code)
+    seconds = perf_counter() - begin
+    return Summary(finished, 0, changed, seconds, finished.exit_code(max_failure_rate=1.0))
 
 
 def _open(store: Store) -> _Part:
     manifests = {split: store.manifest(split) for split in store.splits()}
     readable = {split: manifest for split, manifest in manifests.items() if manifest is not None}
-    if not readable or len(readable) < len(manifests):
+    whole = all(store.holds(split, manifest) for split, manifest in readable.items())
+    if not readable or len(readable) < len(manifests) or not whole:
         raise UsageError(f"{store.out}: its records can't be read; run its `dpmo convert` again")
     return _Part(store, readable)
 

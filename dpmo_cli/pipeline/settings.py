@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmo_cli import __version__
 from dpmo_cli.datasets.base import Heads, ImageEntry
+from dpmo_cli.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Settings:
     prompt_batch: int | None
     nnec_scale: float
     tiles: str
-    dpmo_version: str = __version__
+    dpmo_version: str = VERSION
 
     def as_json(self) -> dict[str, str | int | float | None]:
         """The settings as a plain object."""

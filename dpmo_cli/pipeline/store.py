@@ -10,12 +10,19 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dpmo_cli.errors import UsageError
-from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_text
-from dpmo_cli.outputs.records import ImageRecord, Records, read_fingerprint, read_record
+from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_bytes, write_text
+from dpmo_cli.outputs.records import (
+    ImageRecord,
+    Records,
+    read_fingerprint,
+    read_record,
+    write_record,
+)
 from dpmo_cli.pipeline.plan import Shard
 from dpmo_cli.pipeline.settings import Settings
 
 FOLDER = ".dpmo"
+RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,9 @@ class Manifest:
 class Store:
     """The records of an output folder. Use it as a context: inside, the folder is locked.
 
+    Whatever changes a record or a manifest first takes the run record away, so that a folder
+    with one is finished: no interruption leaves new records under the outputs of an older run.
+
     Raises:
         UsageError: the folder is a file, or another run holds the lock.
         OutputError: the folder can't be written.
@@ -63,6 +73,7 @@ class Store:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out / FOLDER
+        self.run_file = out / RUN_FILE
         self._lock = FileLock(self.folder / "lock")
 
     def __enter__(self) -> Store:
@@ -106,18 +117,46 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write_manifest(self, split: str, manifest: Manifest) -> None:
-        """Write the manifest of a split, atomically."""
+    def holds(self, split: str, manifest: Manifest) -> bool:
+        """Whether all records of a manifest are there as it says."""
+        return all(
+            self.has(split, image_id, fingerprint)
+            for image_id, fingerprint in manifest.records.items()
+        )
+
+    def write_record(self, record: ImageRecord) -> None:
+        """Write the record of an image."""
+        self.unfinish()
+        write_record(self.record_path(record.info.split, record.info.image_id), record)
+
+    def copy_record(self, source: Store, split: str, image_id: int, fingerprint: str) -> None:
+        """Copy a record from another folder, unless it is there already."""
+        if not self.has(split, image_id, fingerprint):
+            self.unfinish()
+            content = source.record_path(split, image_id).read_bytes()
+            write_bytes(self.record_path(split, image_id), content)
+
+    def write_manifest(self, split: str, manifest: Manifest) -> bool:
+        """Write the manifest of a split; false where it is there already."""
+        if self.manifest(split) == manifest:
+            return False
+        self.unfinish()
         write_text(self.folder / f"{split}.json", manifest.dumps())
+        return True
+
+    def unfinish(self) -> None:
+        """Take the run record away: from here on the folder holds no finished run."""
+        _remove(self.run_file)
 
     def forget(self, split: str) -> None:
         """Remove a split's manifest and outputs; its records stay until they are written again."""
+        self.unfinish()
         for path in (
             self.folder / f"{split}.json",
             self.out / "annotations" / f"{split}.json",
             self.out / "points" / f"{split}.parquet",
         ):
-            path.unlink(missing_ok=True)
+            _remove(path)
 
     def records(self, split: str) -> Records:
         """The records of a split's manifest, in the order of image ids, as often as wanted."""
@@ -129,3 +168,10 @@ class Store:
                 yield self.read(split, image_id)
 
         return walk
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(path, error) from error

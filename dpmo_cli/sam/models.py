@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from dpmo_cli.sam.checkpoint import load_state_dict, require_architecture
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.sam.weights import find, lookup, sha256_of
 
-DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("fp32", "bf16")
 
 
@@ -50,15 +50,13 @@ def resolve_device(device: str) -> str:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = device.split(":", maxsplit=1)[0]
-    if kind not in DEVICES:
+    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", device):
         raise UsageError(f"--device {device}: unknown; use auto, cpu, cuda, cuda:N or mps")
-    if kind == "mps" and not torch.backends.mps.is_available():
+    if device == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: this machine has none; use --device cpu")
-    if kind == "cuda":
+    if device.startswith("cuda"):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        number = device.partition(":")[2] or "0"
-        if not number.isdigit() or int(number) >= count:
+        if int(device.partition(":")[2] or 0) >= count:
             raise UsageError(
                 f"--device {device}: this machine has {count} CUDA devices; use --device cpu"
             )
@@ -91,10 +89,13 @@ def resolve_engine(
         prompt_batch: prompts per decoder call; None leaves it to the byte budget.
 
     Raises:
-        UsageError: unknown name, missing or wrong weights, a device that is not there.
+        UsageError: unknown name, missing or wrong weights, a device that is not there, a batch
+            of no prompts.
     """
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype}: unknown; use one of {', '.join(DTYPES)}")
+    if prompt_batch is not None and prompt_batch < 1:
+        raise UsageError(f"--prompt-batch {prompt_batch}: must be 1 or more")
     weights = lookup(name)
     device = resolve_device(device)
     path = find(name, checkpoint)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
@@ -30,9 +32,10 @@ class NanoImageEncoder(nn.Module):
         self.trunk = timm.create_model(
             TRUNK, pretrained=False, features_only=True, out_indices=(2, 3, 4)
         )
+        levels: Any = self.trunk.feature_info
         self.lateral = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, WIDTH, 1, bias=False), LayerNorm2d(WIDTH))
-            for channels in self.trunk.feature_info.channels()
+            for channels in levels.channels()
         )
         self.neck = nn.Sequential(
             nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),

@@ -43,7 +43,7 @@ def cut_out_persons(scenes: Sequence[TruthScene]) -> list[Cutout]:
 def _background(
     photos: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int], rng: np.random.Generator
 ) -> Image.Image:
-    photo = Image.fromarray(photos[rng.integers(len(photos))])
+    photo = Image.fromarray(photos[int(rng.integers(len(photos)))])
     height, width = size_hw
     scale = max(width / photo.width, height / photo.height) * rng.uniform(1.0, 1.6)
     photo = photo.resize((round(photo.width * scale) + 1, round(photo.height * scale) + 1))
@@ -53,9 +53,7 @@ def _background(
     return photo.filter(ImageFilter.GaussianBlur(rng.uniform(0, 2)))
 
 
-def _places(
-    size_hw: tuple[int, int], rng: np.random.Generator
-) -> list[tuple[float, float, float]]:
+def _places(size_hw: tuple[int, int], rng: np.random.Generator) -> list[tuple[float, float, float]]:
     """Head positions and head heights (x, y, px), from the farthest row to the nearest."""
     height, width = size_hw
     near = float(np.exp(rng.uniform(np.log(10), np.log(70))))
@@ -94,7 +92,7 @@ def _sprite(
         rgb, alpha = rgb[:, ::-1], alpha[:, ::-1]
     gain = rng.normal(1, 0.12) * rng.normal(1, 0.06, size=3)
     rgb = np.clip(rgb * gain + rng.normal(0, 10), 0, 255).astype(np.float32)
-    return rgb, alpha / 255
+    return rgb, (alpha / 255).astype(np.float32)
 
 
 def compose_crowd(
@@ -121,7 +119,7 @@ def compose_crowd(
     labels = np.zeros(size_hw, dtype=np.int32)
     heads: list[tuple[int, slice, slice, NDArray[np.bool_], int]] = []
     for index, (x, y, head_px) in enumerate(_places(size_hw, rng), start=1):
-        rgb, alpha = _sprite(cutouts[rng.integers(len(cutouts))], head_px, rng)
+        rgb, alpha = _sprite(cutouts[int(rng.integers(len(cutouts)))], head_px, rng)
         head_rows = max(2, round(HEAD_PART * len(alpha)))
         left = round(x - alpha.shape[1] / 2)
         top = round(y - head_rows / 2)

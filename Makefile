@@ -1,0 +1,34 @@
+# Everything runs in .venv, which is made when it is missing or older than pyproject.toml.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := .cache/demo
+
+.PHONY: demo test lint test-slow clean
+
+demo: $(READY)
+	$(BIN)/python -m examples.render $(DEMO)/scenes --dataset shanghaitech-a --scenes 3 --seed 7
+	$(BIN)/dpmo convert --dataset shanghaitech-a --root $(DEMO)/scenes/shanghaitech-a --out $(DEMO)/out
+	$(BIN)/dpmo validate $(DEMO)/out
+	@echo "Masks of drawn crowds, by nano, the small embedded network:"
+	@$(BIN)/dpmo visualize $(DEMO)/out --sample 3 --no-discs -o $(DEMO)/masks.png
+
+test: $(READY) lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf $(VENV) .cache
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $(READY)

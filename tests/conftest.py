@@ -1,0 +1,235 @@
+"""What the tests of whole runs share: the command in this process, engines, small crowds."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from dpmo_cli.cli.app import main
+from dpmo_cli.geometry.resize import Frame
+from dpmo_cli.sam import models
+from dpmo_cli.sam.engine import Answer, Encoded, SamEngine
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object that was all of stdout."""
+        (line,) = self.stdout.splitlines()
+        content = json.loads(line)
+        assert isinstance(content, dict)
+        return content
+
+    @property
+    def lines(self) -> list[str]:
+        """What a person saw."""
+        assert "Traceback" not in self.stderr
+        return self.stderr.splitlines()
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of stderr that report an error."""
+        return [line for line in self.lines if line.startswith("dpmo: error: ")]
+
+
+Dpmo = Callable[..., Outcome]
+
+
+@pytest.fixture
+def dpmo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dpmo:
+    """Run the command in this process, in the test's own folder and without the user's settings."""
+    for name in [name for name in os.environ if name.startswith("DPMO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DPMO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["dpmo", *map(str, arguments)])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        stdout, stderr = io.StringIO(), io.StringIO()
+        try:
+            with redirect_stdout(stdout), redirect_stderr(stderr):
+                main()
+            code: object = 0
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        assert isinstance(code, int)
+        return Outcome(code, stdout.getvalue(), stderr.getvalue())
+
+    return run
+
+
+@dataclass
+class FakeEngine:
+    """Answers every prompt with a disc whose size follows the crop's brightness.
+
+    Attributes:
+        loads: how often it was asked for.
+        encoded: crops, prompted: prompts so far.
+        on_encode: called before crops are encoded.
+    """
+
+    frame_px: int = 256
+    cells: int = 64
+    batch: int = 64
+    halvings: int = 0
+    loads: int = 0
+    encoded: int = 0
+    prompted: int = 0
+    on_encode: Callable[[], None] = field(default=lambda: None)
+
+    def encode(self, crops: Sequence[NDArray[np.uint8]]) -> list[Encoded]:
+        self.on_encode()
+        self.encoded += len(crops)
+        return [
+            Encoded(
+                torch.tensor(float(crop.mean())),
+                Frame((crop.shape[0], crop.shape[1]), self.frame_px, self.cells),
+            )
+            for crop in crops
+        ]
+
+    def prompt(
+        self, encoded: Encoded, points_xy: NDArray[np.float64], labels: NDArray[np.int64]
+    ) -> Iterator[Answer]:
+        grid = torch.arange(self.cells, dtype=torch.float32)
+        sizes = torch.tensor([2.0, 3.0, 5.0]) + encoded.embedding / 128
+        for start in range(0, len(points_xy), self.batch):
+            chunk = slice(start, min(start + self.batch, len(points_xy)))
+            self.prompted += chunk.stop - chunk.start
+            cells = torch.as_tensor(encoded.frame.to_cells(points_xy[chunk, 0]))
+            x, y = cells.float().T
+            distance = torch.sqrt(
+                (grid[None, None, :] - x[:, None, None]) ** 2
+                + (grid[None, :, None] - y[:, None, None]) ** 2
+            )
+            logits = 2 * (sizes[None, :, None, None] - distance[:, None])
+            ious = torch.tensor([0.9, 0.8, 0.7]).repeat(len(x), 1)
+            yield Answer(chunk, logits, ious)
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """Put an engine that costs nothing in the place of every network."""
+    engine = FakeEngine()
+
+    def load(spec: models.EngineSpec) -> FakeEngine:
+        engine.loads += 1
+        return engine
+
+    monkeypatch.setattr(models, "load_engine", load)
+    return engine
+
+
+_load_once: Callable[[models.EngineSpec], SamEngine] = lru_cache(maxsize=1)(models.load_engine)
+
+
+@pytest.fixture
+def nano(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real network, loaded once for all tests."""
+    monkeypatch.setattr(models, "load_engine", _load_once)
+
+
+PointXY = tuple[float, float]
+
+
+@dataclass
+class Crowd:
+    """A small csv dataset that a test can change: images of noise and the points in them."""
+
+    root: Path
+    points: dict[tuple[str, str], list[PointXY]] = field(default_factory=dict)
+
+    def add(
+        self,
+        name: str,
+        count: int = 4,
+        split: str = "train",
+        size_hw: tuple[int, int] = (48, 64),
+        seed: int = 0,
+    ) -> Path:
+        """Write an image of noise with some points."""
+        height, width = size_hw
+        rng = np.random.default_rng((seed, len(self.points)))
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+        spots = rng.uniform((0, 0), (width - 1, height - 1), (count, 2)).round(2)
+        self.points[split, name] = [(x, y) for x, y in spots.tolist()]
+        self.write()
+        return path
+
+    def write(self) -> None:
+        """Write `points.csv`."""
+        lines = ["image,x,y,split"]
+        for (split, name), points in self.points.items():
+            quoted = '"' + name.replace('"', '""') + '"'
+            lines += [f"{quoted},{x!r},{y!r},{split}" for x, y in points or [("", "")]]
+        text = "\n".join(lines).replace("''", "") + "\n"
+        (self.root / "points.csv").write_text(text, encoding="utf-8")
+
+    @property
+    def total(self) -> int:
+        """Number of points."""
+        return sum(map(len, self.points.values()))
+
+
+@pytest.fixture
+def empty_crowd(tmp_path: Path) -> Crowd:
+    """A csv dataset without images."""
+    root = tmp_path / "data"
+    root.mkdir()
+    return Crowd(root)
+
+
+@pytest.fixture
+def crowd(empty_crowd: Crowd) -> Crowd:
+    """A csv dataset of five images of train and two of test."""
+    for number in range(5):
+        empty_crowd.add(f"train/{number}.png", count=3 + number)
+    for number in range(2):
+        empty_crowd.add(f"test/{number}.png", split="test")
+    return empty_crowd
+
+
+def tree(out: Path, *, without: Sequence[str] = ("run.json",)) -> dict[str, bytes]:
+    """All files of a folder by their path in it; the lock's own file says nothing."""
+    skipped = {*without, ".dpmo/lock"}
+    files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in sorted(files.items()) if name not in skipped}
+
+
+def moments(out: Path) -> dict[str, int]:
+    """When each file and folder of a folder was last changed, ns."""
+    everything = [out, *out.rglob("*")]
+    return {
+        str(path.relative_to(out)): path.stat().st_mtime_ns
+        for path in everything
+        if path.name != "lock"
+    }
