@@ -4,34 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
+"""Pictures and geometry; float32 wherever it is many numbers."""
 
 TILE_PX, CELL_PX = 1024, 4
 
 
-def unit(vector: NDArray[np.floating]) -> Array:
+def unit(vector: Array) -> Array:
     """Scale (..., 3) vectors to length 1."""
-    return (vector / np.linalg.norm(vector, axis=-1, keepdims=True)).astype(np.float32)
+    length = np.linalg.norm(vector, axis=-1, keepdims=True)
+    return np.asarray(vector / length, np.float32)
 
 
-def linear(srgb: NDArray[np.floating] | tuple[float, ...]) -> Array:
+def linear(srgb: Array | tuple[float, ...]) -> Array:
     """Turn display colours in 0..1 into linear light."""
-    return np.power(np.asarray(srgb, np.float32), np.float32(2.2))
+    return np.asarray(np.power(np.asarray(srgb, np.float32), np.float32(2.2)))
 
 
 @lru_cache(maxsize=4)
 def noise_tile(seed: int = 0) -> Array:
-    """Smooth periodic noise, (TILE_PX, TILE_PX) float32, features of a few cells, mean 0 and deviation 1."""
+    """Smooth periodic noise, mean 0, deviation 1, features of some cells, square float32."""
     white = np.random.default_rng(seed).standard_normal((TILE_PX, TILE_PX))
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(TILE_PX), np.fft.fftfreq(TILE_PX)))
     waves = frequency * CELL_PX  # per cell
     band = np.exp(-((waves * 9) ** 2)) / (waves + 0.02)
     smooth = np.fft.ifft2(np.fft.fft2(white) * band).real
-    return ((smooth - smooth.mean()) / smooth.std()).astype(np.float32)
+    return np.asarray((smooth - smooth.mean()) / smooth.std(), np.float32)
 
 
 def noise_at(u: Array, v: Array, seed: int = 0) -> Array:
@@ -39,7 +42,7 @@ def noise_at(u: Array, v: Array, seed: int = 0) -> Array:
     mask = TILE_PX - 1
     tile: Array = noise_tile(seed)
     rows, columns = (v * CELL_PX).astype(np.int32), (u * CELL_PX).astype(np.int32)
-    return tile.ravel()[(rows & mask) * TILE_PX + (columns & mask)]
+    return np.asarray(tile.ravel()[(rows & mask) * TILE_PX + (columns & mask)])
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Camera:
         """The principal point, px; pixel centres are integers."""
         return (self.size_hw[1] - 1) / 2, (self.size_hw[0] - 1) / 2
 
-    def project(self, world: NDArray[np.floating]) -> Array:
+    def project(self, world: Array) -> Array:
         """Project (N, 3) world points to (N, 3): x px, y px, distance along the axis in m."""
         view = (world - np.array([0, self.height_m, 0])) @ self.axes.T
         z = np.maximum(view[:, 2], 0.05)
@@ -79,7 +82,7 @@ class Camera:
         columns = (cx + self.focal_px * view[:, 0] / z, cy + self.focal_px * view[:, 1] / z, z)
         return np.stack(columns, axis=1).astype(np.float32)
 
-    def facing(self, world: NDArray[np.floating]) -> Array:
+    def facing(self, world: Array) -> Array:
         """Rows right, down and forward of the ray through one world point, (3, 3)."""
         forward = unit(world - np.array([0, self.height_m, 0]))
         right = unit(np.cross(forward, np.array([0, 1, 0])) * -1)
@@ -92,7 +95,8 @@ class Camera:
         x = (np.arange(w, dtype=np.float32) - cx) / self.focal_px
         y = (np.arange(h, dtype=np.float32) - cy) / self.focal_px
         right, down, forward = self.axes
-        return (x[None, :, None] * right + y[:, None, None] * down + forward).astype(np.float32)
+        rays = x[None, :, None] * right + y[:, None, None] * down + forward
+        return np.asarray(rays, np.float32)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from examples.backdrop import CONCERT, PLACES, PLAZA, RISE_M, STAND, STEP_M, STREET, Site
+from examples.backdrop import CONCERT, PLACES, PLAZA, STAND, STREET, Site
 from examples.camera import Array, Camera, Light, linear, unit
-from examples.people import Person, random_person
+from examples.poses import Person, random_person
+from examples.surfaces import RISE_M, STEP_M
 from examples.wardrobe import random_look
 
 SUN, OVERCAST, FOG, RAIN, SNOW, NIGHT = "sun", "overcast", "fog", "rain", "snow", "night"
@@ -29,7 +30,8 @@ class Setting:
 
 def _light(rng: np.random.Generator, weather: str) -> Light:
     height, turn = rng.uniform(0.6, 1.15), rng.uniform(-2.6, 2.6)
-    towards = np.array([np.cos(height) * np.sin(turn), np.sin(height), -np.cos(height) * np.cos(turn)])
+    level = np.cos(height)
+    towards = np.array([level * np.sin(turn), np.sin(height), -level * np.cos(turn)])
     # Colours of sun, sky, bounce and haze; haze per metre.
     warm = rng.uniform(0.8, 0.98)
     table: dict[str, tuple[Array, Array, Array, Array, float]] = {
@@ -79,8 +81,8 @@ def _light(rng: np.random.Generator, weather: str) -> Light:
     if weather == NIGHT:
         towards = np.array([rng.uniform(-0.6, 0.6), 0.62, rng.choice([0.7, 0.7, -0.7])])
     sun, sky, bounce, haze, share = table[weather]
-    colours = (np.asarray(c, np.float32) for c in (sun, sky, bounce, haze))
-    return Light(unit(towards), *colours, share)
+    sun, sky, bounce, haze = (np.asarray(c, np.float32) for c in (sun, sky, bounce, haze))
+    return Light(unit(towards), sun, sky, bounce, haze, share)
 
 
 def random_place(seed: int) -> str:
@@ -199,7 +201,8 @@ def place_people(setting: Setting, people: int, seed: int) -> list[Person]:
             yaw = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else flow + rng.normal(0, 0.4)
             yaw += np.pi * float(rng.random() < 0.4)
         if site.place == STAND:
-            z = site.near_m + STEP_M * (np.floor((z - site.near_m) / STEP_M) + rng.uniform(0.3, 0.5))
+            row = np.floor((z - site.near_m) / STEP_M)
+            z = float(site.near_m + STEP_M * (row + rng.uniform(0.3, 0.5)))
             yaw = rng.normal(0, 0.25)
         elif site.place == CONCERT:
             yaw = np.pi + rng.normal(0, 0.3)

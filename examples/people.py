@@ -1,17 +1,15 @@
-"""One person: where they stand, how they hold themselves, and their picture with exact masks."""
+"""The picture of one person, with exact masks of the body and of the head."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from examples.camera import Array, Camera, Light, unit
+from examples.poses import Person, arm_joints, leg_joints
 from examples.solids import HEAD, Place, Sheet, Sprite
 from examples.wardrobe import (
     Fabric,
-    Look,
     above,
     face_paint,
     hair_paint,
@@ -20,88 +18,8 @@ from examples.wardrobe import (
     round_face,
 )
 
-ADULT_M = 1.72
-MAX_SAMPLES = 3
 FINE_PX_PER_M = 40.0
 """Below this size hands, shoes, ears and noses are smaller than a pixel or two: left out."""
-
-# Upper arm and forearm: outward, up, forward.
-ARMS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
-    "hang": ((0.16, -1, 0.0), (0.05, -1, 0.2)),
-    "swing": ((0.14, -1, 0.35), (0.0, -0.9, 0.55)),
-    "back": ((0.14, -1, -0.4), (0.05, -1, -0.1)),
-    "up": ((0.45, 0.9, 0.15), (0.05, 1, 0.15)),
-    "wave": ((0.8, 0.45, 0.1), (0.25, 1, 0.2)),
-    "phone": ((0.15, -0.75, 0.55), (-0.3, 0.75, 0.7)),
-    "fold": ((0.12, -0.9, 0.4), (-0.9, 0.1, 0.45)),
-    "pocket": ((0.35, -1, -0.2), (-0.2, -1, 0.3)),
-    "clap": ((0.15, -0.55, 0.8), (-0.45, 0.6, 0.65)),
-    "hip": ((0.7, -0.75, -0.2), (-0.75, -0.55, 0.35)),
-    "film": ((0.2, 0.35, 0.8), (-0.2, 0.95, 0.5)),
-}
-CALM = ("hang", "swing", "back", "phone", "fold", "pocket", "hang", "clap", "hip")
-LOUD = ("up", "wave", "clap", "film", "up")
-
-
-@dataclass(frozen=True)
-class Person:
-    """One person in the world.
-
-    Attributes:
-        feet_m: (3,) world position under the body.
-        yaw: direction faced, radians; 0 faces the camera, pi away from it.
-        head_turn: yaw, nod (down) and tilt of the head relative to the body, radians.
-        arms: names of the left and right arm's positions.
-        stride: half length of the step, m.
-        seated: sits instead of standing.
-        look: the outward appearance.
-        wobble: (4, 3) small offsets of elbows and hands, parts of the arm's length.
-    """
-
-    feet_m: Array
-    yaw: float
-    head_turn: tuple[float, float, float]
-    arms: tuple[str, str]
-    stride: float
-    seated: bool
-    look: Look
-    wobble: Array
-
-    @property
-    def unit_m(self) -> float:
-        """Scale of this body to the one the proportions are written for."""
-        return self.look.height_m / ADULT_M
-
-    @property
-    def drop_m(self) -> float:
-        """How much lower the body sits than it would stand."""
-        return 0.42 * self.unit_m if self.seated else 0.0
-
-    @property
-    def head_m(self) -> Array:
-        """World position of the head's middle, (3,)."""
-        return self.feet_m + np.array([0, 1.595 * self.unit_m - self.drop_m, 0], np.float32)
-
-
-def random_person(
-    rng: np.random.Generator, feet_m: Array, yaw: float, look: Look, loud: float, seated: bool
-) -> Person:
-    """Draw a pose; `loud` is the share of arms that are up."""
-    pair = [str(rng.choice(LOUD if rng.random() < loud else CALM)) for _ in range(2)]
-    if pair[0] in ("fold", "clap", "up") and rng.random() < 0.75:
-        pair[1] = pair[0]
-    walking = not seated and rng.random() < 0.5
-    turn = rng.normal(0, [0.42, 0.12, 0.07])
-    return Person(
-        feet_m=feet_m.astype(np.float32),
-        yaw=yaw,
-        head_turn=(float(turn[0]), float(turn[1] + 0.06), float(turn[2])),
-        arms=(pair[0], pair[1]),
-        stride=float(rng.uniform(0.1, 0.24)) if walking else float(rng.uniform(0, 0.05)),
-        seated=seated,
-        look=look,
-        wobble=rng.normal(0, 0.15, (4, 3)).astype(np.float32),
-    )
 
 
 class _Body:
@@ -135,37 +53,10 @@ class _Body:
         return np.asarray(lean @ bow @ turn @ self.view, np.float32)
 
 
-def _arm(person: Person, side: int) -> list[tuple[float, float, float]]:
-    """Shoulder, elbow and hand of one side (-1 or 1)."""
-    shoulder = np.array([side * 0.165 * person.look.girth, 1.385, 0.0])
-    upper, fore = (np.array(d) for d in ARMS[person.arms[(side + 1) // 2]])
-    wobble = person.wobble[(side + 1) : (side + 1) + 2]
-    upper, fore = upper + wobble[0], fore + wobble[1]
-    out = np.array([side, 1, 1])
-    elbow = shoulder + upper / np.linalg.norm(upper) * out * 0.29
-    hand = elbow + fore / np.linalg.norm(fore) * out * 0.27
-    return [(float(p[0]), float(p[1]), float(p[2])) for p in (shoulder, elbow, hand)]
-
-
-def _legs(person: Person) -> list[list[tuple[float, float, float]]]:
-    """Hip, knee and ankle of both sides."""
-    chains = []
-    for side in (-1, 1):
-        step = side * person.stride
-        if person.seated:
-            chains.append(
-                [(side * 0.09, 0.88, 0.0), (side * 0.12, 0.92, 0.42), (side * 0.12, 0.5, 0.45)]
-            )
-        else:
-            knee = (side * 0.095, 0.5, step * 0.5 + 0.04)
-            chains.append([(side * 0.08, 0.88, 0.0), knee, (side * 0.085, 0.09, step)])
-    return chains
-
-
 def _draw_legs(sheet: Sheet, body: _Body) -> None:
     look, girth = body.person.look, body.person.look.girth
     skin = plain(look.skin)
-    for hip, knee, ankle in _legs(body.person):
+    for hip, knee, ankle in leg_joints(body.person):
         a, b, c = body.places([hip, knee, ankle])
         bare = look.legs in ("shorts", "skirt")
         shin = skin if bare else look.bottom.on_tube()
@@ -201,7 +92,7 @@ def _draw_torso(sheet: Sheet, body: _Body) -> None:
 def _draw_arms(sheet: Sheet, body: _Body) -> None:
     look, skin, girth = body.person.look, plain(body.person.look.skin), body.person.look.girth
     for side in (-1, 1):
-        shoulder, elbow, hand = _arm(body.person, side)
+        shoulder, elbow, hand = arm_joints(body.person, side)
         cut = min(1.0, look.sleeves * 2)
         edge = tuple(s + (e - s) * cut for s, e in zip(shoulder, elbow, strict=True))
         a, m, b, c = body.places([shoulder, (edge[0], edge[1], edge[2]), elbow, hand])
@@ -211,7 +102,8 @@ def _draw_arms(sheet: Sheet, body: _Body) -> None:
             sheet.limb(m, b, (0.046 * girth, 0.041), skin)
         long = look.sleeves > 0.9
         sleeve = look.top.on_tube() if long else skin
-        sheet.limb(b, c, (0.05 * girth * thick if long else 0.041, 0.039 * thick if long else 0.03), sleeve)
+        fore = (0.05 * girth * thick, 0.039 * thick) if long else (0.041, 0.03)
+        sheet.limb(b, c, fore, sleeve)
         if not body.fine:
             continue
         along = np.array(hand) - np.array(elbow)
@@ -235,7 +127,7 @@ def _draw_bag(sheet: Sheet, body: _Body) -> None:
         sheet.trunk(low, top, across, (0.16, 0.17, 0.15), 0.4, cloth.on_tube())
         sheet.limb(high, hip, (0.018, 0.018), cloth.on_tube())
     elif look.bag == "hand":
-        x, y, z = _arm(body.person, 1)[2]
+        x, y, z = arm_joints(body.person, 1)[2]
         low, top, grip = body.places([(x, y - 0.38, z), (x, y - 0.1, z), (x, y, z)])
         sheet.trunk(low, top, across, (0.15, 0.16, 0.15, 0.12), 0.4, cloth.on_tube())
         sheet.limb(grip, top, (0.012, 0.03), cloth.on_tube())
@@ -298,19 +190,23 @@ def _draw_head(sheet: Sheet, body: _Body) -> None:
         sheet.limb(collar, throat, (0.12, 0.075), cloth.on_tube())
 
 
-def _box_xyxy(
-    body: _Body, covered: NDArray[np.bool_] | None
-) -> tuple[int, int, int, int]:
+def _box_xyxy(body: _Body, covered: NDArray[np.bool_] | None) -> tuple[int, int, int, int]:
     """The pixels to draw: all the person may show, and the whole head, cut to the image."""
     person = body.person
-    right = _arm(person, 1)
+    right = arm_joints(person, 1)
     bags = {
         "backpack": [(0.0, 1.2, -0.22)],
         "shoulder": [(0.22, 0.85, 0.1), (0.22, 0.85, -0.1)],
         "hand": [(right[2][0], right[2][1] - 0.32, right[2][2] + s) for s in (-0.1, 0.1)],
     }
-    legs = [point for chain in _legs(person) for point in chain]
-    shell = [*_arm(person, -1), *right, *legs, *bags.get(person.look.bag, []), (0.0, 0.04, 0.0)]
+    legs = [point for chain in leg_joints(person) for point in chain]
+    shell = [
+        *arm_joints(person, -1),
+        *right,
+        *legs,
+        *bags.get(person.look.bag, []),
+        (0.0, 0.04, 0.0),
+    ]
     xyz = np.array([(p.x, p.y, p.scale * 0.14 + 1) for p in body.places(shell)])
     head = (0.29 if person.look.hat else 0.2) * body.head.scale + 1
     h, w = body.camera.size_hw
@@ -358,7 +254,7 @@ def draw_person(
     if x0 >= x1 or y0 >= y1:
         return None
     scale = body.head.scale
-    samples = int(np.clip(round(150 / max(scale, 1)), 2, MAX_SAMPLES))
+    samples = 3 if scale < 60 else 2 if scale < 150 else 1
     sheet = Sheet((x0, y0, x1, y1), samples)
     _draw_legs(sheet, body)
     _draw_torso(sheet, body)

@@ -10,13 +10,15 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from examples.camera import Array
 
-MEAN_LIGHT = 0.24
+MEAN_LIGHT, BRIGHT_LIGHT = 0.24, 1.0
 
 
 def develop(light: Array, gain: float = 1.0) -> NDArray[np.uint8]:
-    """Expose (H, W, 3) linear light for a middling brightness and bend the highlights."""
+    """Expose (H, W, 3) linear light so that neither its mean nor its highlights get too bright."""
     mean = float(np.clip(light, 0, 1.5).mean())
-    exposed = np.maximum(light, 0) * (gain * MEAN_LIGHT / max(mean, 1e-3))
+    bright = float(np.percentile(light[::4, ::4], 97))
+    exposure = gain * min(MEAN_LIGHT / max(mean, 1e-3), BRIGHT_LIGHT / max(bright, 1e-3))
+    exposed = np.maximum(light, 0) * exposure
     # A curve that is nearly straight in the middle and saturates softly.
     bent = exposed * (1 + exposed / 4) / (1 + exposed * 0.55)
     shown = np.power(np.clip(bent, 0, 1), np.float32(1 / 2.2))

@@ -14,9 +14,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from examples.backdrop import CONCERT, STAND, draw_backdrop
 from examples.camera import Array, Camera, Light
-from examples.crowd import NIGHT, SUN, Setting, place_people, random_place, random_setting
-from examples.people import Person, draw_person
+from examples.crowd import NIGHT, Setting, place_people, random_place, random_setting
+from examples.people import draw_person
 from examples.photo import photograph
+from examples.poses import Person
 from examples.solids import Sprite
 
 VISIBLE, PARTLY, HIDDEN = 1, 2, 3
@@ -89,7 +90,8 @@ class Painting:
         window = np.s_[y : y + h, x : x + w]
         light, distance = self.light[window], self.distance_m[window]
         mask = Image.fromarray((sprite.coverage * 255).astype(np.uint8))
-        soft = np.asarray(mask.filter(ImageFilter.BoxBlur(min(max(shadow_px, 0.5), 14))), np.float32) / 255
+        blur = ImageFilter.BoxBlur(min(max(shadow_px, 0.5), 14))
+        soft = np.asarray(mask.filter(blur), np.float32) / 255
         behind = np.clip(distance - distance_m, 0, 30)
         light *= (1 - 0.5 * soft * np.exp(behind * -0.9))[..., None]
         light *= (1 - sprite.coverage)[..., None]
@@ -176,8 +178,8 @@ def paint_crowd(
         covered[y0 : y0 + rows, x0 : x0 + columns] |= sprite.coverage > 0.999
         ys, xs = np.nonzero(is_head(sprite))
         if ys.size:
-            box = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
-            boxes[i] = np.array(box) + [x0, y0, x0, y0]
+            boxes[i, 0::2] = xs.min() + x0, xs.max() + x0 + 1
+            boxes[i, 1::2] = ys.min() + y0, ys.max() + y0 + 1
             whole[i] = ys.size
     # And from the back, as a painter would.
     for i in map(int, order[::-1]):

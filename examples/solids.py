@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from examples.camera import Array, Light, unit
 
 BODY, HEAD = 1, 2
+PROFILE_STEPS = 64
 
 Paint = Callable[[Array], Array]
 """Surface coordinates of n pixels to their (n, 3) linear colours.
@@ -58,7 +59,7 @@ class Sheet:
 
     Args:
         box_xyxy: the pixels covered, half open.
-        samples: samples along a pixel's side.
+        samples: samples along a pixel's side; with one, edges are softened by a blur instead.
     """
 
     def __init__(self, box_xyxy: tuple[int, int, int, int], samples: int) -> None:
@@ -201,7 +202,9 @@ class Sheet:
         x, y = x - a.x, y - a.y
         raw = (x * dx + y * dy) / length**2
         stations = np.linspace(0, 1, len(widths_m))
-        half = (np.interp(raw, stations, widths_m) * scale).astype(np.float32)
+        steps = np.linspace(0, 1, PROFILE_STEPS)
+        profile = (np.interp(steps, stations, widths_m) * scale).astype(np.float32)
+        half = profile.take((raw * (PROFILE_STEPS - 1)).astype(np.int32), mode="clip")
         u = (x * ex + y * ey) / (half * span)
         bulge = np.sqrt(np.maximum(1 - u * u, 0))
         # The near side of a tilted section is seen further down the axis than its middle.
@@ -214,16 +217,17 @@ class Sheet:
         if not where.size:
             return
         # Position on the ellipse: the solution of (cos, sin) . across = u that faces the camera.
-        turn0 = np.arctan2(across[1], across[0])
+        turn0 = float(np.arctan2(across[1], across[0]))
         sign = 1.0 if float(front[2]) * across[0] - float(side[2]) * across[1] < 0 else -1.0
         turn = turn0 + sign * np.arccos(np.clip(u.take(where), -1, 1))
         cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
         # Where the trunk narrows, its surface looks along the axis.
-        slopes = np.gradient(np.asarray(widths_m), stations)
+        slopes = np.gradient(profile / scale, steps).astype(np.float32)
         axis = np.array([dx / scale, dy / scale, dz], np.float32)
-        lean = -np.interp(along.take(where), stations, slopes)[:, None] * axis / float(axis @ axis)
+        at_step = (along.take(where) * (PROFILE_STEPS - 1)).astype(np.int32)
+        lean = slopes.take(at_step, mode="clip")[:, None] * (axis / -float(axis @ axis))
         normal = unit(cos * side + sin / flatness * section[1] + lean)
-        surface = np.stack([turn - np.pi / 2, along.take(where)], axis=1).astype(np.float32)
+        surface = np.stack([turn - np.pi / 2, along.take(where)], axis=1)
         self._write(window, where, z.take(where), paint(surface), normal, BODY)
 
     def lit(self, light: Light, axes: Array, shade_rows: Array, scale: float) -> Sprite:
@@ -250,9 +254,15 @@ class Sheet:
         layers = np.zeros((self.h * self.w, 5), np.float32)
         layers[where] = samples
         k = self.samples
-        layers = layers.reshape(self.h, self.w, 5)
-        mean = sum((layers[i::k, j::k] for i in range(k) for j in range(k)), np.float32(0))
-        mean = np.asarray(mean / k**2, np.float32)
+        grid = layers.reshape(self.h, self.w, 5)
+        if k == 1:
+            mean: Array = _soften(grid)
+        else:
+            mean = np.zeros((self.h // k, self.w // k, 5), np.float32)
+            for i in range(k):
+                for j in range(k):
+                    mean += grid[i::k, j::k]
+            mean /= k**2
         return Sprite((self.x0, self.y0), mean[..., :3], mean[..., 3], mean[..., 4])
 
     def _openness(self, where: NDArray[np.intp], depth: Array, scale: float) -> Array:
@@ -264,3 +274,10 @@ class Sheet:
             before = flat.take(where + step, mode="clip")
             total += np.clip((depth - before - 0.015) / 0.12, 0, 1)
         return np.asarray(1 - 0.17 * total, np.float32)
+
+
+def _soften(layers: Array) -> Array:
+    """Average neighbouring pixels, 1 : 2 : 1 both ways: a lens, and soft edges."""
+    padded = np.pad(layers, ((1, 1), (1, 1), (0, 0)), "edge")
+    rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+    return np.asarray((rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 16, np.float32)

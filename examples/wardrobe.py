@@ -10,24 +10,37 @@ from numpy.typing import NDArray
 from examples.camera import Array, linear, noise_at
 from examples.solids import Keep, Paint
 
-SKINS = ("e3bfa8", "dab092", "cf9d7a", "bd8560", "a8734c", "85553a", "613c28", "45291c")
-HAIRS = ("120f0e", "1d1613", "2c1f18", "432c1d", "6a4526", "9b7443", "c9a669", "7e7b78", "c8c4bf")
-HAIR_ODDS = (0.27, 0.22, 0.17, 0.12, 0.07, 0.05, 0.03, 0.04, 0.03)
-DARKS = ("14161b", "1f2430", "2b2b2e", "3a3d42", "23324d", "3b2f2a", "2f3b31")
-BRIGHTS = (
+
+def _palette(names: str) -> Array:
+    """Parse six-digit display colours into (n, 3)."""
+    channels = [[int(name[i : i + 2], 16) / 255 for i in (0, 2, 4)] for name in names.split()]
+    return np.array(channels, np.float32)
+
+
+SKINS = _palette("e3bfa8 dab092 cf9d7a bd8560 a8734c 85553a 613c28 45291c")
+HAIRS = _palette("120f0e 1d1613 2c1f18 432c1d 6a4526 9b7443 c9a669 7e7b78 c8c4bf")
+HAIR_ODDS = np.cumsum((0.27, 0.22, 0.17, 0.12, 0.07, 0.05, 0.03, 0.04))
+DARKS = _palette("14161b 1f2430 2b2b2e 3a3d42 23324d 3b2f2a 2f3b31")
+BRIGHTS = _palette(
     "efece6 f7f7f5 d9d6cf b8bcc2 8d929a c0392f a31f2b d9682e e3b23c 4f8a4a 2f6b57 2f7fb5 3f5fb0 "
     "7fb2d6 6b4d8a c65a86 e9a8b6 b59b78 6f5a44 cdd86a"
-).split()
-DENIMS = ("2b3d5c", "3d5578", "5c7799", "1c2536", "26262a", "8a8577", "b3a283", "4a4a44")
+)
+CLOTHS = np.concatenate([BRIGHTS, DARKS])
+DENIMS = _palette("2b3d5c 3d5578 5c7799 1c2536 26262a 8a8577 b3a283 4a4a44")
+SHOES = np.concatenate([DARKS, _palette("e8e6e1 8c8c8c a33a2f")])
 
 SOLID, HOOPS, STRIPES, CHECK, PRINT, BLOCK, JACKET = range(7)
+PATTERN_ODDS = np.cumsum((0.17, 0.1, 0.17, 0.26, 0.1))
 
 
-def _colour(rng: np.random.Generator, names: tuple[str, ...] | list[str]) -> Array:
-    name = names[int(rng.integers(len(names)))]
-    srgb = np.array([int(name[i : i + 2], 16) for i in (0, 2, 4)]) / 255
-    srgb = srgb + (srgb.mean() - srgb) * rng.uniform(0.05, 0.4)
-    return linear(np.clip(srgb * rng.uniform(0.85, 1.1) + rng.normal(0, 0.015, 3), 0.01, 0.93))
+def _tints(rng: np.random.Generator, palettes: list[Array]) -> Array:
+    """One uneven, slightly faded colour out of each palette, linear, (n, 3)."""
+    n = len(palettes)
+    pick, fade, value = rng.random((3, n, 1))
+    srgb = np.stack([p[int(r * len(p))] for p, r in zip(palettes, pick[:, 0], strict=True)])
+    srgb = srgb + (srgb.mean(axis=1, keepdims=True) - srgb) * (0.05 + 0.35 * fade)
+    srgb = srgb * (0.85 + 0.25 * value) + rng.normal(0, 0.015, (n, 3))
+    return linear(np.clip(srgb, 0.01, 0.93))
 
 
 @dataclass(frozen=True)
@@ -134,12 +147,10 @@ class Look:
     shoes: Array
 
 
-def _fabric(rng: np.random.Generator, ground: Array, plain: float, folds: float) -> Fabric:
-    odds = np.array([0, 0.17, 0.1, 0.17, 0.26, 0.1, 0.2])
-    pattern = SOLID if rng.random() < plain else int(rng.choice(7, p=odds))
-    colours = np.stack([ground, _colour(rng, BRIGHTS + list(DARKS))])
-    u, v = rng.uniform(0, 256, 2)
-    return Fabric(pattern, colours, float(rng.uniform(4, 11)), (float(u), float(v)), folds)
+def _fabric(rng: np.random.Generator, colours: Array, plain: float, folds: float) -> Fabric:
+    chance, pattern, repeats, u, v = rng.random(5)
+    kind = SOLID if chance < plain else 1 + int(np.searchsorted(PATTERN_ODDS, pattern))
+    return Fabric(kind, colours, 4 + 7 * float(repeats), (256 * float(u), 256 * float(v)), folds)
 
 
 def _pick(rng: np.random.Generator, names: str, *odds: float) -> str:
@@ -160,31 +171,39 @@ def random_look(rng: np.random.Generator, cold: float = 0.3, dark: float = 0.45)
         dark: share of dark tops.
     """
     child = rng.random() < 0.06
-    ground = _colour(rng, DARKS) if rng.random() < dark else _colour(rng, BRIGHTS)
+    height_m = rng.uniform(1.05, 1.4) if child else np.clip(rng.normal(1.69, 0.085), 1.48, 1.96)
     hat = _pick(
         rng, "cap beanie brim scarf helmet", 0.11, 0.03 + 0.2 * cold, 0.06 * (1 - cold), 0.04, 0.01
     )
     legs = _pick(rng, "coat shorts skirt", 0.45 * cold, 0.25 * (1 - cold), 0.15 * (1 - cold))
-    long_hair = rng.random() < 0.36
+    long_hair = bool(rng.random() < 0.36)
+    tops, hats, bags = (
+        DARKS if roll < share else BRIGHTS
+        for roll, share in zip(rng.random(3), (dark, 0.4, 0.5), strict=True)
+    )
+    hairs = HAIRS[int(np.searchsorted(HAIR_ODDS, rng.random()))][None]
+    tints = _tints(
+        rng, [SKINS, hairs, SHOES, tops, CLOTHS, DENIMS, CLOTHS, hats, CLOTHS, bags, CLOTHS]
+    )
     return Look(
-        height_m=float(rng.uniform(1.05, 1.4) if child else np.clip(rng.normal(1.69, 0.085), 1.48, 1.96)),
+        height_m=float(height_m),
         girth=float(np.clip(rng.normal(1.0, 0.11), 0.8, 1.35)),
-        skin=_colour(rng, SKINS),
-        hair=_colour(rng, [HAIRS[int(rng.choice(len(HAIRS), p=HAIR_ODDS))]]),
+        skin=tints[0],
+        hair=tints[1],
+        shoes=tints[2],
         hair_volume=float(1.05 + rng.exponential(0.05)),
-        long_hair=bool(long_hair),
+        long_hair=long_hair,
         bald=bool(not long_hair and rng.random() < 0.08),
         beard=bool(not long_hair and not child and rng.random() < 0.22),
         face_wear=_pick(rng, "glasses mask", 0.16, 0.07),
         hat=hat,
-        top=_fabric(rng, ground, 0.55, 1.0 + cold),
-        bottom=_fabric(rng, _colour(rng, DENIMS), 0.93, 1.2),
-        hat_cloth=_fabric(rng, _colour(rng, BRIGHTS if rng.random() < 0.6 else DARKS), 0.8, 0.5),
-        bag_cloth=_fabric(rng, _colour(rng, BRIGHTS if rng.random() < 0.5 else DARKS), 0.8, 0.7),
+        top=_fabric(rng, tints[3:5], 0.55, 1.0 + cold),
+        bottom=_fabric(rng, tints[5:7], 0.93, 1.2),
+        hat_cloth=_fabric(rng, tints[7:9], 0.8, 0.5),
+        bag_cloth=_fabric(rng, tints[9:11], 0.8, 0.7),
         legs=legs or "trousers",
         sleeves=float(1.0 if rng.random() < 0.3 + 0.7 * cold else rng.uniform(0.22, 0.5)),
         bag=_pick(rng, "backpack shoulder hand", 0.15, 0.12, 0.08),
-        shoes=_colour(rng, [*DARKS, "e8e6e1", "8c8c8c", "a33a2f"]),
     )
 
 
@@ -217,7 +236,8 @@ def face_paint(look: Look) -> Paint:
     def paint(local: Array) -> Array:
         a, b, c = local[:, 0], local[:, 1], local[:, 2]
         blotch = noise_at(a * 20 + offset[0], b * 20 + offset[1])
-        colour = look.skin * (1 + 0.05 * blotch - 0.12 * (b < -0.72))[:, None]
+        throat = (b < -0.72).astype(np.float32)
+        colour = look.skin * (1 + 0.05 * blotch - 0.12 * throat)[:, None]
         front, side = c > 0.1, np.abs(a)
 
         def put(where: NDArray[np.bool_], tint: Array, amount: float) -> None:

@@ -12,7 +12,8 @@ JSON_VERSION = 1
 def print_json(kind: str, body: Mapping[str, object]) -> None:
     """Print one JSON object on stdout: `{"version": 1, "kind": kind, ...body}`."""
     document = {"version": JSON_VERSION, "kind": kind, **body}
-    print(json.dumps(document, ensure_ascii=False, allow_nan=False))
+    # ASCII: a path that is no UTF-8, or a terminal that knows no other, must not end the run.
+    print(json.dumps(document, allow_nan=False))
 
 
 def say(line: str) -> None:

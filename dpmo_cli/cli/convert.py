@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,7 +107,7 @@ def convert(
         raise UsageError(f"--tiles {tiles}: unknown; use auto or off")
     if not 0 < nnec_scale < float("inf"):
         raise UsageError(f"--nnec-scale {nnec_scale}: must be a positive number")
-    if out.exists() and not out.is_dir():
+    if os.path.isfile(out):  # as Path.is_file, but false for what can't be looked at
         raise UsageError(f"--out {out}: is a file; name a folder")
 
     from dpmo_cli.datasets.registry import open_dataset

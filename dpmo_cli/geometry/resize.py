@@ -60,7 +60,7 @@ class Axis:
         return self.weights[start:stop, cells], cells
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def composed_axis(cells: int, frame_px: int, valid_px: int, pixels: int) -> Axis:
     """SAM's post-processing of one axis: grid to frame, crop of the padding, frame to pixels.
 

@@ -184,7 +184,8 @@ def write_run_record(
         "platform": platform.platform(),
         "files": hashes(store),
     }
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    # ASCII, since the root may have a name that is no UTF-8.
+    text = json.dumps(document, indent=2, allow_nan=False)
     write_text(store.run_file, text + "\n")
 
 

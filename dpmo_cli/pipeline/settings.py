@@ -46,10 +46,6 @@ class Settings:
         """The settings as a plain object."""
         return asdict(self)
 
-    def fingerprint(self) -> str:
-        """SHA-256 of the settings, hexadecimal."""
-        return hashlib.sha256(_canonical(self.as_json())).hexdigest()
-
 
 def image_fingerprint(
     settings: Settings, entry: ImageEntry, image_id: int, image_sha256: str, heads: Heads | None

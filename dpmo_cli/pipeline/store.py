@@ -77,9 +77,9 @@ class Store:
         self._lock = FileLock(self.folder / "lock")
 
     def __enter__(self) -> Store:
-        if self.out.exists() and not self.out.is_dir():
-            raise UsageError(f"--out {self.out}: is a file; name a folder")
         try:
+            if self.out.exists() and not self.out.is_dir():
+                raise UsageError(f"--out {self.out}: is a file; name a folder")
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -101,10 +101,6 @@ class Store:
     def has(self, split: str, image_id: int, fingerprint: str) -> bool:
         """Whether the record of an image is there and was made from the same things."""
         return read_fingerprint(self.record_path(split, image_id)) == fingerprint
-
-    def read(self, split: str, image_id: int) -> ImageRecord:
-        """Read one record. Raises DamagedRecordError."""
-        return read_record(self.record_path(split, image_id))
 
     def splits(self) -> list[str]:
         """Splits that have a manifest, by name."""
@@ -159,13 +155,16 @@ class Store:
             _remove(path)
 
     def records(self, split: str) -> Records:
-        """The records of a split's manifest, in the order of image ids, as often as wanted."""
+        """The records of a split's manifest, in the order of image ids, as often as wanted.
+
+        Going through them raises DamagedRecordError.
+        """
         manifest = self.manifest(split)
         ids = sorted(manifest.records) if manifest else []
 
         def walk() -> Iterator[ImageRecord]:
             for image_id in ids:
-                yield self.read(split, image_id)
+                yield read_record(self.record_path(split, image_id))
 
         return walk
 

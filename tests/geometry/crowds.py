@@ -14,9 +14,7 @@ Crowd = tuple[FloatArray, tuple[int, int]]
 
 
 @st.composite
-def crowds(
-    draw: st.DrawFn, *, longest_px: int = 40, most: int = 30, finite: bool = False
-) -> Crowd:
+def crowds(draw: st.DrawFn, *, longest_px: int = 40, most: int = 30, finite: bool = False) -> Crowd:
     """Points in and around an image, many of them sharing pixels, on a grid of eighths of a px."""
     height, width = draw(st.integers(1, longest_px)), draw(st.integers(1, longest_px))
     count = draw(st.integers(0, most))

@@ -88,7 +88,7 @@ def test_smallest_point_represents_its_site() -> None:
     assert sites.point_of_site.tolist() == [2]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(crowds())
 def test_points_share_a_site_where_they_share_a_pixel_inside(crowd: Crowd) -> None:
     points, (height, width) = crowd
@@ -110,7 +110,7 @@ def test_points_share_a_site_where_they_share_a_pixel_inside(crowd: Crowd) -> No
     assert sorted(map(sorted, found)) == sorted(map(sorted, groups.values()))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(crowds(), st.integers(0, 2**32))
 def test_order_of_points_does_not_matter(crowd: Crowd, seed: int) -> None:
     points, size_hw = crowd
@@ -129,7 +129,7 @@ def test_order_of_points_does_not_matter(crowd: Crowd, seed: int) -> None:
 
 def site_coordinates(sites_xy: FloatArray, site_of_point: object) -> FloatArray:
     """Coordinates of each point's site, NaN for points without one."""
-    return np.concatenate([sites_xy, [(NAN, NAN)]])[np.asarray(site_of_point)]
+    return np.asarray(np.concatenate([sites_xy, [(NAN, NAN)]])[np.asarray(site_of_point)])
 
 
 @settings(deadline=None, max_examples=100)

@@ -47,7 +47,7 @@ def prompts(
     height, width = size_hw
     rng = np.random.default_rng(count)
     points = rng.uniform(0, 1, (count, 1 + negatives, 2)) * (width, height)
-    corners = [(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)]
+    corners = np.array([(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)])
     points[: min(4, count), 0] = corners[:count]
     labels = np.zeros((count, 1 + negatives), dtype=np.int64)
     labels[:, 0] = 1
