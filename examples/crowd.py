@@ -72,14 +72,14 @@ def _light(rng: np.random.Generator, weather: str) -> Light:
         ),
         NIGHT: (
             linear(np.clip(rng.uniform(0.3, 1.0, 3) + 0.25, 0, 1)) * 1.3,
-            linear(np.clip(rng.uniform(0.3, 0.6, 3), 0, 1)) * 0.5 + 0.02,
+            linear(rng.uniform(0.4, 0.65, 3)) * 0.8 + 0.03,
             np.array([0.05, 0.05, 0.06]),
             linear((0.16, 0.15, 0.2)),
             0.012,
         ),
     }
     if weather == NIGHT:
-        towards = np.array([rng.uniform(-0.6, 0.6), 0.62, rng.choice([0.7, 0.7, -0.7])])
+        towards = np.array([rng.uniform(-0.6, 0.6), 0.62, rng.choice([0.7, -0.7, -0.7])])
     sun, sky, bounce, haze, share = table[weather]
     sun, sky, bounce, haze = (np.asarray(c, np.float32) for c in (sun, sky, bounce, haze))
     return Light(unit(towards), sun, sky, bounce, haze, share)

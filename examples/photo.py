@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from examples.camera import Array
 
-MEAN_LIGHT, BRIGHT_LIGHT = 0.24, 1.0
+MEAN_LIGHT, BRIGHT_LIGHT = 0.24, 0.8
 
 
 def develop(light: Array, gain: float = 1.0) -> NDArray[np.uint8]:
@@ -63,7 +63,7 @@ def photograph(
     y = np.linspace(-1, 1, h, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, w, dtype=np.float32)[None]
     shading = 1 - np.float32(rng.uniform(0.05, 0.22)) * (x * x + y * y) / 2
-    balance = (1 + rng.normal(0, 0.03, 3)).astype(np.float32)
+    balance = (1 + rng.normal(0, 0.02, 3)).astype(np.float32)
     picture = Image.fromarray(develop(light * shading[..., None] * balance, gain))
     if weather in ("rain", "snow"):
         picture = _fall(rng, picture, weather == "snow")

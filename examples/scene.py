@@ -237,7 +237,7 @@ def render_scene(
     painting, heads = paint_crowd(setting, persons, seed)
     rng = np.random.default_rng([seed, 4])
     dim = setting.site.place == CONCERT or setting.weather == NIGHT
-    gain = float(rng.uniform(0.45, 0.8) if dim else rng.uniform(0.9, 1.3))
+    gain = float(rng.uniform(0.55, 0.85) if dim else rng.uniform(0.9, 1.3))
     image = photograph(painting.light, rng, setting.weather, gain)
     return Scene(
         image=image,

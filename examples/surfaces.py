@@ -150,16 +150,16 @@ def stage(rng: np.random.Generator, along: Array, up: Array) -> Array:
         np.abs(up - 8.6) < 0.5
     )
     colour = linear((0.07, 0.07, 0.09)) * (1 + 3 * truss)[:, None]
-    hue, other = rng.uniform(0.1, 1.0, (2, 3))
-    screen = (np.abs(along) < 7) & (up > 2.2) & (up < 7.5)
+    hue, other = 0.25 + 0.75 * rng.random((2, 3)) ** 1.5
+    screen = (np.abs(along) < 5.5) & (up > 2.4) & (up < 6.4)
     clouds = noise_at(along * 2 + 30, up * 2) + 0.4 * noise_at(along * 9, up * 9)
     mix = np.clip(0.5 + 0.4 * clouds, 0, 1)[:, None]
-    panels = 1 - 0.4 * np.maximum(line(along / 1.75, 0.02), line((up - 2.2) / 1.325, 0.02))
+    panels = 1 - 0.4 * np.maximum(line(along / 1.1, 0.02), line((up - 2.4) / 1.0, 0.02))
     shown = (linear(tuple(hue)) * mix + linear(tuple(other)) * (1 - mix)) * panels[:, None]
-    colour = np.where(screen[:, None], shown * 1.2 + 0.02, colour).astype(np.float32)
+    colour = np.where(screen[:, None], shown * 0.4 + 0.02, colour).astype(np.float32)
     for lamp in np.linspace(-11, 11, 12):
         apart = np.hypot(along - lamp, up - 8.6)
         tint = linear(tuple(np.clip(rng.uniform(0.4, 1.1, 3), 0, 1)))
-        glow = 2.5 * np.exp(-((apart / 0.35) ** 2)) + 0.28 * np.exp(-apart / 1.6)
+        glow = 1.5 * np.exp(-((apart / 0.35) ** 2)) + 0.12 * np.exp(-apart / 1.6)
         colour += glow[:, None] * tint
     return np.asarray(colour, np.float32)

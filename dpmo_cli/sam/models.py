@@ -100,8 +100,8 @@ def resolve_engine(
     device = resolve_device(device)
     path = find(name, checkpoint)
     # `find` has just checked the catalogue's files against their hashes.
-    known = weights.sha256 if checkpoint is None else None
-    return EngineSpec(name, path, known or sha256_of(path), device, dtype, prompt_batch)
+    sha256 = weights.sha256 if checkpoint is None else sha256_of(path)
+    return EngineSpec(name, path, sha256, device, dtype, prompt_batch)
 
 
 def load_engine(spec: EngineSpec) -> SamEngine:

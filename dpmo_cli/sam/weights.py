@@ -28,8 +28,7 @@ class Weights:
         name: what `--sam` calls it.
         file_name: its file, in the package or in the cache folder.
         url: where it is fetched from; None for weights that the package carries.
-        sha256: what its file must hash to; None for weights that the package carries: theirs
-            is that of the file (`sha256_of`).
+        sha256: what its file must hash to.
         size_bytes: how many bytes its file has; None where that is not known.
         licence: SPDX identifier.
         summary: what it is, in a few words.
@@ -38,7 +37,7 @@ class Weights:
     name: str
     file_name: str
     url: str | None
-    sha256: str | None
+    sha256: str
     size_bytes: int | None
     licence: str
     summary: str
@@ -71,8 +70,8 @@ CATALOGUE: tuple[Weights, ...] = (
         "nano",
         "nano.safetensors",
         url=None,
-        sha256=None,
-        size_bytes=None,
+        sha256="75e58800083400f4bb9e310d907a1b56eab1ddaaa991e621c8a13934a55b3110",
+        size_bytes=7_983_664,
         licence="Apache-2.0",
         summary="the small default, carried by this package",
     ),
@@ -193,7 +192,7 @@ def fetch(
         UsageError: unknown name; nothing came, or something wrong; the cache can't be written.
     """
     weights = lookup(name)
-    if weights.url is None or weights.sha256 is None:
+    if weights.url is None:
         if source is not None:
             raise UsageError(
                 f"{name} comes with the package and is never fetched; "
@@ -270,20 +269,7 @@ def _read_through(weights: Weights) -> State:
     state = glance(weights.name)
     if state != "present":
         return state
-    if weights.sha256 is None:
-        return "ok" if _is_whole_safetensors(weights.path) else "corrupt"
     return "ok" if sha256_of(weights.path) == weights.sha256 else "corrupt"
-
-
-def _is_whole_safetensors(path: Path) -> bool:
-    """Tell whether a file's header is right and its tensors fill the file to the last byte."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np"):
-            return True
-    except (SafetensorError, OSError):
-        return False
 
 
 def _how_to_get(weights: Weights) -> str:

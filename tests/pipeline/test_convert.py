@@ -48,9 +48,7 @@ def _run_record(out: Path) -> Row:
 def _masks(out: Path, split: str = "train") -> dict[tuple[int, float, float], Row]:
     """Annotations by image and point."""
     document = json.loads((out / "annotations" / f"{split}.json").read_text())
-    return {
-        (one["image_id"], *one["attributes"]["point"]): one for one in document["annotations"]
-    }
+    return {(one["image_id"], *one["attributes"]["point"]): one for one in document["annotations"]}
 
 
 def _pixels(annotation: Row) -> NDArray[np.bool_]:

@@ -70,7 +70,8 @@ def test_shards_partition_the_undivided_run(images: int, limit: int | None, coun
     whole = tasks_of(dataset, "train", Selection(("train",), limit, None))
     shards = [Shard(index, count) for index in range(1, count + 1)]
     parts = [tasks_of(dataset, "train", Selection(("train",), limit, shard)) for shard in shards]
-    assert sorted(sum(map(_ids, parts), [])) == _ids(whole) == sorted(_ids(whole))
+    ids = sorted(image_id for part in parts for image_id in _ids(part))
+    assert ids == _ids(whole) == sorted(_ids(whole))
     assert {t.image_id: t.entry for part in parts for t in part} == {
         t.image_id: t.entry for t in whole
     }

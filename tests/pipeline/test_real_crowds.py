@@ -116,8 +116,6 @@ def test_other_chunks_give_the_same_rows(plain: tuple[Path, Path], tmp_path: Pat
 
 
 def test_shards_merge_to_the_same_bytes(plain: tuple[Path, Path], tmp_path: Path) -> None:
-    parts = [
-        convert(plain[0], tmp_path / str(index), shard=Shard(index, 3)) for index in (1, 2, 3)
-    ]
+    parts = [convert(plain[0], tmp_path / str(index), shard=Shard(index, 3)) for index in (1, 2, 3)]
     merge_runs(parts, tmp_path / "out")
     assert tree(tmp_path / "out") == tree(plain[1])

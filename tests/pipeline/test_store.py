@@ -84,16 +84,20 @@ def test_lock_keeps_a_second_run_out(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         stale = tmp_path / f".live{TEMPORARY_SUFFIX}"
         stale.write_bytes(b"being written")
-        with pytest.raises(UsageError, match="another run is writing there") as caught, Store(
-            tmp_path
+        with (
+            pytest.raises(UsageError, match="another run is writing there") as caught,
+            Store(tmp_path),
         ):
             pass
         assert caught.value.exit_code == EXIT_USAGE
         assert stale.exists(), "files of the run that holds the lock are left alone"
         assert store.splits() == []
-    with Store(tmp_path), (tmp_path / ".dpmo" / "lock").open("rb+") as file:
-        with pytest.raises(BlockingIOError):  # held for other processes too
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (
+        Store(tmp_path),
+        (tmp_path / ".dpmo" / "lock").open("rb+") as file,
+        pytest.raises(BlockingIOError),  # for other processes too
+    ):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_lock_is_free_after_an_exception(tmp_path: Path) -> None:

@@ -16,9 +16,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.sam import download, weights
@@ -34,7 +32,9 @@ ENTRY = weights.Weights(
     licence="Apache-2.0",
     summary="a small file for the tests",
 )
-NANO = replace(ENTRY, name="nano", file_name="nano.safetensors", url=None, sha256=None)
+SHIPPED = weights.lookup("nano")
+SHIPPED_PATH = SHIPPED.path
+NANO = replace(ENTRY, name="nano", file_name="nano.safetensors", url=None)
 
 
 @dataclass
@@ -385,10 +385,10 @@ class TestFind:
 class TestEmbedded:
     @pytest.fixture
     def nano(self, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.setattr(weights, "CATALOGUE", (replace(NANO, size_bytes=None), ENTRY))
+        monkeypatch.setattr(weights, "CATALOGUE", (NANO, ENTRY))
         path = weights.EMBEDDED_FOLDER / "nano.safetensors"
         path.parent.mkdir()
-        save_file({"a": np.zeros(100, np.float16)}, path)
+        path.write_bytes(BODY)
         return path
 
     def test_found(self, nano: Path) -> None:
@@ -399,6 +399,10 @@ class TestEmbedded:
         with pytest.raises(UsageError) as caught:
             weights.find("nano")
         assert "install dpmo-cli again" in one_line(caught)
+
+    def test_shipped_file_is_the_one_of_the_catalogue(self) -> None:
+        assert weights.sha256_of(SHIPPED_PATH) == SHIPPED.sha256
+        assert SHIPPED_PATH.stat().st_size == SHIPPED.size_bytes
 
     def test_truncated(self, nano: Path) -> None:
         nano.write_bytes(nano.read_bytes()[:-1])

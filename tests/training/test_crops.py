@@ -1,0 +1,247 @@
+"""Training crops: frame, truth, discs and points agree with the scene, mirrored or padded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
+from dpmo_cli.geometry.points import group_points
+from dpmo_cli.training import crops
+from dpmo_cli.training.crops import (
+    PROMPT_RADIUS_PX,
+    RADIUS_IN_FRAME_PX,
+    Crop,
+    PreparedScene,
+    _resample,
+    photometric,
+    prepare,
+    sample_crop,
+    usable,
+)
+from tests.training.worlds import block_scene, colour_of
+
+FRAME = 128
+
+
+def scene(size_hw: tuple[int, int] = (150, 200)) -> PreparedScene:
+    """Six blocks of different sizes, each in its colour, none the mirror image of another."""
+    boxes = [
+        (5, 5, 25, 45),
+        (40, 10, 55, 40),
+        (70, 8, 100, 60),
+        (20, 70, 48, 120),
+        (90, 80, 105, 135),
+        (125, 60, 190, 130),
+    ]
+    return prepare(block_scene(size_hw, boxes))
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Augmentation without a change of colours and without noise on the clicks."""
+    monkeypatch.setattr(crops, "photometric", lambda image, rng: image)
+    monkeypatch.setattr(crops, "POINT_NOISE", 0.0)
+
+
+def instance_of(prepared: PreparedScene, crop: Crop, prompt: int) -> int:
+    """The instance whose colour the frame has at a prompt."""
+    x, y = np.rint(crop.points_xy[prompt]).astype(int)
+    colours = np.array([colour_of(index) for index in range(8)])
+    return int(abs(colours - crop.image[y, x].astype(int)).sum(axis=1).argmin())
+
+
+def mean_over_cells(
+    mask: NDArray[np.bool_], offset_xy: tuple[float, float], step: float, cells: int
+) -> NDArray[np.float64]:
+    """The definition: each pixel's part in each cell, one by one."""
+    grid = np.zeros((cells, cells))
+    for row, column in np.argwhere(mask):
+        for y in range(cells):
+            top, bottom = offset_xy[1] + y * step, offset_xy[1] + (y + 1) * step
+            high = max(0.0, min(bottom, row + 1) - max(top, row))
+            for x in range(cells):
+                left, right = offset_xy[0] + x * step, offset_xy[0] + (x + 1) * step
+                grid[y, x] += high * max(0.0, min(right, column + 1) - max(left, column))
+    return grid / step**2
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.floats(-6, 6),
+    st.floats(-6, 6),
+    st.floats(0.2, 5),
+    st.integers(1, 5),
+)
+@settings(max_examples=60)
+def test_resample_equals_the_definition(
+    seed: int, x: float, y: float, step: float, cells: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((rng.integers(1, 7), rng.integers(1, 7))) < 0.6
+    found = _resample(mask, (x, y), step, cells)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, mean_over_cells(mask, (x, y), step, cells), atol=1e-5)
+
+
+def test_resample_keeps_the_area() -> None:
+    mask = np.random.default_rng(0).random((20, 30)) < 0.5
+    grid = _resample(mask, (-3.3, -7.1), 1.7, 40)
+    assert grid.sum() * 1.7**2 == pytest.approx(mask.sum(), rel=1e-5)
+
+
+def test_discs_are_those_of_a_run() -> None:
+    prepared = scene()
+    points = prepared.scene.points_xy
+    sites = group_points(points, (150, 200))
+    radii = disc_radii(neighbour_distances(sites), (150, 200), 1.0)
+    assert (prepared.radii_px == radii[sites.site_of_point]).all()
+    # Another order of the points is another order of the radii.
+    order = [3, 0, 5, 1, 4, 2]
+    shuffled = replace(
+        prepared.scene,
+        points_xy=points[order],
+        instance_ids=prepared.scene.instance_ids[order],
+    )
+    assert (prepare(shuffled).radii_px == prepared.radii_px[order]).all()
+
+
+def test_scenes_without_points_are_left_out() -> None:
+    empty = block_scene((40, 40), [])
+    assert [one.scene.name for one in usable([empty, scene().scene])] == ["blocks"]
+
+
+def check(prepared: PreparedScene, crop: Crop, prompts: int) -> None:
+    """Hold a crop of a painted scene to its promises."""
+    cells = FRAME // 2
+    count = len(crop.points_xy)
+    assert 1 <= count <= prompts
+    assert (crop.image.shape, crop.image.dtype) == ((FRAME, FRAME, 3), np.dtype(np.uint8))
+    assert crop.truth.shape == crop.disc.shape == (count, cells, cells)
+    assert crop.points_xy.dtype == crop.truth.dtype == crop.disc.dtype == np.float32
+    assert (crop.truth >= 0).all()
+    assert (crop.truth <= crop.disc + 1e-5).all()
+    assert crop.disc.max() <= 1 + 1e-5
+
+    height, width = crop.valid_hw
+    assert max(height, width) == FRAME
+    assert not crop.image[height:].any()
+    assert not crop.image[:, width:].any()
+    assert not crop.truth[:, (height + 1) // 2 + 1 :].any()
+    assert not crop.truth[:, :, (width + 1) // 2 + 1 :].any()
+
+    seen = [instance_of(prepared, crop, prompt) for prompt in range(count)]
+    assert len(set(seen)) == count, "a person is asked about once"
+    for prompt, instance in enumerate(seen):
+        assert instance in prepared.scene.instance_ids
+        x, y = crop.points_xy[prompt]
+        assert -0.5 <= x < width
+        assert -0.5 <= y < height
+        column, row = np.rint((crop.points_xy[prompt] + 0.5) / 2 - 0.5).astype(int)
+        assert crop.disc[prompt, row, column] > 0.9
+        # Well inside the truth the frame has the colour of the instance.
+        inner = ndimage.binary_erosion(crop.truth[prompt] > 0.999, iterations=3)
+        pixels = crop.image[::2, ::2][inner].astype(int)
+        assert (abs(pixels - colour_of(instance)) <= 3).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.usefixtures("plain")
+def test_crops(seed: int) -> None:
+    prepared = scene()
+    crop = sample_crop(prepared, FRAME, 4, np.random.default_rng(seed))
+    check(prepared, crop, 4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_crops_without_augmentation(seed: int) -> None:
+    prepared = scene()
+    crop = sample_crop(prepared, FRAME, 4, np.random.default_rng(seed), augment=False)
+    check(prepared, crop, 4)
+    again = sample_crop(prepared, FRAME, 4, np.random.default_rng(seed), augment=False)
+    assert np.array_equal(crop.image, again.image)
+    assert np.array_equal(crop.points_xy, again.points_xy)
+
+
+@pytest.mark.usefixtures("plain")
+def test_both_sides_are_seen() -> None:
+    """Mirrored and not: the largest block is right of the others, or left of them."""
+    prepared = scene()
+    sides = set()
+    for seed in range(40):
+        crop = sample_crop(prepared, FRAME, 6, np.random.default_rng(seed))
+        check(prepared, crop, 6)
+        places = {
+            instance_of(prepared, crop, prompt): float(xy[0])
+            for prompt, xy in enumerate(crop.points_xy)
+        }
+        if {4, 5} <= places.keys():
+            sides.add(places[4] < places[5])
+    assert sides == {True, False}
+
+
+@pytest.mark.parametrize("size_hw", [(150, 60), (60, 200), (33, 190)])
+@pytest.mark.usefixtures("plain")
+def test_padding(size_hw: tuple[int, int]) -> None:
+    """Narrow pictures fill a part of the frame."""
+    height, width = size_hw
+    third = max(size_hw) // 3
+    boxes = [
+        (n * third + 4, 4, n * third + 26, 28) if width > height
+        else (4, n * third + 4, 26, n * third + 28)
+        for n in range(3)
+    ]  # fmt: skip
+    prepared = prepare(block_scene(size_hw, boxes))
+    padded = 0
+    for seed in range(8):
+        crop = sample_crop(prepared, FRAME, 3, np.random.default_rng(seed))
+        check(prepared, crop, 3)
+        padded += min(crop.valid_hw) < FRAME
+    assert padded > 0
+
+
+@pytest.mark.usefixtures("plain")
+def test_sizes_of_discs_in_the_frame() -> None:
+    """Those asked about beside the first are neither specks nor larger than the frame."""
+    prepared = scene((400, 500))
+    first = []
+    for seed in range(30):
+        crop = sample_crop(prepared, FRAME, 4, np.random.default_rng(seed))
+        radii = np.sqrt(crop.disc.sum(axis=(1, 2)) * 4 / np.pi)
+        first.append(radii[0])
+        # A disc may be cut by the frame, never larger than its radius.
+        assert (radii <= PROMPT_RADIUS_PX[1] + 1).all()
+    assert max(first) <= RADIUS_IN_FRAME_PX[1] + 1
+    assert max(first) > 2 * min(first)
+
+
+def test_the_same_chance_gives_the_same_crop() -> None:
+    one, same, other = (sample_crop(scene(), FRAME, 4, np.random.default_rng(s)) for s in (8, 8, 9))
+    for name in vars(one):
+        assert np.array_equal(getattr(one, name), getattr(same, name)), name
+    assert not np.array_equal(one.image, other.image)
+
+
+def test_clicks_are_noisy() -> None:
+    prepared = scene()
+    exact = sample_crop(prepared, FRAME, 1, np.random.default_rng(0), augment=False)
+    other = sample_crop(prepared, FRAME, 1, np.random.default_rng(0))
+    assert len(exact.points_xy) == len(other.points_xy) == 1
+    middle = ndimage.center_of_mass(other.disc[0])
+    x, y = (other.points_xy[0] + 0.5) / 2 - 0.5
+    assert 0 < abs(np.array([y, x]) - middle).max() < 0.3 * np.sqrt(other.disc[0].sum() / np.pi)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_photometric_keeps_size_and_kind(seed: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 33, 3), dtype=np.uint8)
+    changed = photometric(Image.fromarray(pixels), np.random.default_rng(seed))
+    assert (changed.size, changed.mode) == ((33, 20), "RGB")
+    assert not np.array_equal(np.asarray(changed), pixels)
