@@ -16,6 +16,10 @@ SUN, OVERCAST, FOG, RAIN, SNOW, NIGHT = "sun", "overcast", "fog", "rain", "snow"
 WEATHERS = (SUN, OVERCAST, FOG, RAIN, SNOW, NIGHT)
 MARGIN_PX = 3.0
 CLEARANCE_M = 0.44
+SMALLEST_M_PER_FOCAL_PX = 0.05
+"""Nobody stands further away than this times the focal length: heads would be under 3 px wide."""
+NEARBY_M = 12.0
+"""But there is room this far beyond the nearest ground in view, however small the image."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,15 @@ def _half_view_m(setting: Setting, z: float) -> float:
     return min(reach + 0.3, setting.site.half_width_m - 0.4)
 
 
+def _sharp_m(setting: Setting) -> float:
+    """How far away people may stand, to be more than specks."""
+    camera, site = setting.camera, setting.site
+    down = camera.pitch + float(np.arctan(0.5 * camera.size_hw[0] / camera.focal_px))
+    nearest = camera.height_m / np.tan(down) if 0 < down < np.pi / 2 else 0.0
+    nearest = max(site.near_m, nearest)
+    return float(max(nearest + NEARBY_M, SMALLEST_M_PER_FOCAL_PX * camera.focal_px))
+
+
 def place_people(setting: Setting, people: int, seed: int) -> list[Person]:
     """Place `people` persons whose heads are all in the image, in random order.
 
@@ -179,6 +192,7 @@ def place_people(setting: Setting, people: int, seed: int) -> list[Person]:
     crowding, loud = float(rng.uniform(0.8, 1.7)), {STAND: 0.12, CONCERT: 0.4}.get(site.place, 0.02)
     sitting = float(rng.random() < 0.5) * 0.8 if site.place == STAND else 0.0
     flow = float(rng.uniform(0, 2 * np.pi))
+    far_m = min(site.far_m - 0.8, _sharp_m(setting))
     floor, persons, tries = _Floor(CLEARANCE_M), list[Person](), 0
     while len(persons) < people:
         tries += 1
@@ -195,7 +209,7 @@ def place_people(setting: Setting, people: int, seed: int) -> list[Person]:
             z = float(mate.feet_m[2] + apart * np.sin(angle))
             yaw = mate.yaw + rng.normal(0, 0.5)
         else:
-            z = site.near_m + (site.far_m - 0.8 - site.near_m) * float(rng.random()) ** crowding
+            z = site.near_m + (far_m - site.near_m) * float(rng.random()) ** crowding
             reach = _half_view_m(setting, z)
             x = float(rng.uniform(-reach, reach))
             yaw = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else flow + rng.normal(0, 0.4)
@@ -206,7 +220,7 @@ def place_people(setting: Setting, people: int, seed: int) -> list[Person]:
             yaw = rng.normal(0, 0.25)
         elif site.place == CONCERT:
             yaw = np.pi + rng.normal(0, 0.3)
-        if not (1.0 < z < site.far_m - 0.3 and abs(x) < site.half_width_m - 0.3):
+        if not (1.0 < z < far_m + 0.5 and abs(x) < site.half_width_m - 0.3):
             continue
         ground = float(site.ground_m(np.array([z], np.float32))[0])
         feet = np.array([x, ground, z], np.float32)

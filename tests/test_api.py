@@ -66,7 +66,7 @@ def test_one_answer_for_each_point() -> None:
                 xs.min(), ys.min(), xs.max() - xs.min() + 1, ys.max() - ys.min() + 1
             )  # fmt: skip
         else:
-            assert one.score is one.bbox_xywh is one.rle is None
+            assert (one.score, one.bbox_xywh, one.rle) == (None, None, None)
             assert one.reasons
             with pytest.raises(ValueError, match=f"the point has no mask: {one.status}"):
                 one.mask()

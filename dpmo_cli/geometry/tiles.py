@@ -15,6 +15,8 @@ LEVEL_STEP = 2.0**0.5
 MAX_MAGNIFICATION = 4.0
 DISC_ROOM = 2.6
 """Least side of a tile in radii: a disc's diameter, and a core for more sites than one."""
+GUEST_RATIO = 2.0
+"""A tile also takes sites that would like tiles up to this much larger: fewer tiles to encode."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,27 @@ def adaptive_tiles(
     levels = np.maximum(np.ceil(_level(wanted / smallest) - 0.5), np.ceil(_level(room / smallest)))
     sides = np.rint(smallest * LEVEL_STEP ** np.maximum(levels, 0)).astype(np.int64)
     whole = sides >= longest
+    waiting = ~whole
     tiles: list[Tile] = []
     for side in np.unique(sides[~whole]).tolist():
-        members = site_ids[sides == side]
+        home = np.flatnonzero(waiting & (sides == side))
+        if not len(home):
+            continue
+        members = site_ids[home]
         halo = float(radii_px[members].max()) + 1
-        tiles.extend(_cover(xy, members, side - 2 * halo, side, size_hw))
+        centres, tile_of_member = _cover(xy[members], side - 2 * halo)
+        windows = _windows(centres, side, size_hw)
+        # Neighbours of another level join where their disc fits, rather than need a tile more.
+        others = np.flatnonzero(waiting & (sides > side) & (sides <= GUEST_RATIO * side))
+        tile_of_other, fits = _fitting(xy[site_ids[others]], radii_px[site_ids[others]],
+                                       centres, windows, size_hw)  # fmt: skip
+        placed = np.concatenate([home, others[fits]])
+        tile_of_placed = np.concatenate([tile_of_member, tile_of_other[fits]])
+        waiting[placed] = False
+        for index in np.unique(tile_of_placed).tolist():
+            x0, y0, x1, y1 = windows[index].tolist()
+            chosen = np.sort(site_ids[placed[tile_of_placed == index]])
+            tiles.append(Tile((x0, y0, x1, y1), chosen))
     return tiles + whole_image(site_ids[whole], size_hw)
 
 
@@ -83,28 +101,43 @@ def _level(ratio: FloatArray) -> FloatArray:
     return levels
 
 
-def _cover(
-    xy: FloatArray,
-    members: NDArray[np.int64],
-    core_px: float,
-    side_px: int,
-    size_hw: tuple[int, int],
-) -> list[Tile]:
-    """Cover sites of one level by tiles: a grid of cores, each moved onto its own sites."""
-    points = xy[members]
+def _cover(points: FloatArray, core_px: float) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Cover sites by tiles: a grid of cores, each moved onto its own sites.
+
+    Returns:
+        (T, 2) float64 centres, and for each site the tile whose centre suits it best.
+    """
     centres = _box_centres(points, np.floor(points / core_px).astype(np.int64))
-    # A site near the border of its core may suit a neighbouring tile better.
     _, nearest = cKDTree(centres).query(points, p=np.inf)
-    height, width = size_hw
-    size = np.minimum(side_px, (width, height))
-    tiles: list[Tile] = []
-    for index in np.unique(nearest):
-        chosen = members[nearest == index]
-        corner = np.rint(centres[index] - size / 2)
-        x0, y0 = np.clip(corner, 0, np.array([width, height]) - size).astype(int)
-        window = (int(x0), int(y0), int(x0 + size[0]), int(y0 + size[1]))
-        tiles.append(Tile(window, chosen))
-    return tiles
+    return centres, np.asarray(nearest)
+
+
+def _windows(centres: FloatArray, side_px: int, size_hw: tuple[int, int]) -> NDArray[np.int64]:
+    """Squares round the centres, moved into the image and cut to it: (T, 4) x0, y0, x1, y1."""
+    limit = np.array([size_hw[1], size_hw[0]])
+    size = np.minimum(side_px, limit)
+    low = np.clip(np.rint(centres - size / 2), 0, limit - size)
+    return np.concatenate([low, low + size], axis=1).astype(np.int64)
+
+
+def _fitting(
+    points: FloatArray,
+    radii_px: FloatArray,
+    centres: FloatArray,
+    windows_xyxy: NDArray[np.int64],
+    size_hw: tuple[int, int],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The tile nearest to each site, and whether the site's disc lies inside it."""
+    if not len(points):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
+    _, nearest = cKDTree(centres).query(points, p=np.inf)
+    limit = np.array([size_hw[1], size_hw[0]])
+    low, high = windows_xyxy[nearest, :2], windows_xyxy[nearest, 2:]
+    halo = radii_px[:, None] + 1
+    # The image's border cuts a disc anyway.
+    fits = ((points - halo >= low) | (low == 0)) & ((points + halo < high) | (high == limit))
+    inside = (points >= low) & (points < high)
+    return np.asarray(nearest), np.asarray((fits & inside).all(axis=1))
 
 
 def _box_centres(points: FloatArray, cells: NDArray[np.int64]) -> FloatArray:

@@ -26,7 +26,7 @@ from dpmo_cli.sam.engine import Encoded, PromptEngine
 
 EXTENT = "nnec"
 """What a mask is: the person's visible pixels inside the person's disc."""
-TARGET_RADIUS_PX = {256: 36.0, 1024: 64.0}
+TARGET_RADIUS_PX = {256: 32.0, 1024: 64.0}
 """Radius that the tiles give to discs in the frame of nano (256 px) and of SAM's ViTs."""
 TILES_AT_ONCE = 8
 

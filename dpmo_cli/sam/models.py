@@ -121,4 +121,5 @@ def load_engine(spec: EngineSpec) -> SamEngine:
             f"{path}: does not hold {spec.name} weights; give the right file with --checkpoint"
         ) from error
     model = model.float().eval().to(spec.device)
+    model.image_encoder.to(memory_format=torch.channels_last)
     return SamEngine(model, bf16=spec.dtype == "bf16", prompt_batch=spec.prompt_batch)

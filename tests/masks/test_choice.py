@@ -44,7 +44,8 @@ def pick(
 
 
 def chosen_mask(choice: Choice) -> Mask:
-    return choice.logits[0] > 0
+    mask: Mask = choice.logits[0] > 0
+    return mask
 
 
 @pytest.mark.parametrize(

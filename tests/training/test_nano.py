@@ -51,13 +51,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
     """Few validation crops, and one thread, whose sums have one order."""
-    monkeypatch.setattr(nano, "VALIDATION_CROPS", 2)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nano, "VALIDATION_CROPS", 2)
+        yield
     torch.set_num_threads(threads)
 
 
@@ -78,10 +79,7 @@ def kill_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of four steps."""
     out = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nano, "VALIDATION_CROPS", 2)
-        torch.set_num_threads(1)
-        train_nano(data, out, SETTINGS, init=EMBEDDED, say=silent)
+    train_nano(data, out, SETTINGS, init=EMBEDDED, say=silent)
     return out
 
 
@@ -121,7 +119,6 @@ def test_killed_and_resumed(
         train_nano(data, tmp_path, SETTINGS, init=EMBEDDED, say=silent)
     assert not (tmp_path / "nano.safetensors").exists()
     monkeypatch.undo()
-    monkeypatch.setattr(nano, "VALIDATION_CROPS", 2)
 
     lines: list[str] = []
     train_nano(data, tmp_path, SETTINGS, init=EMBEDDED, say=lines.append)
