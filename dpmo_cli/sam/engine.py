@@ -180,13 +180,7 @@ class SamEngine:
             )
             position = self.model.prompt_encoder.get_dense_pe()
             with self._precision():
-                logits, scores = self.model.mask_decoder(
-                    image_embeddings=embedding,
-                    image_pe=position,
-                    sparse_prompt_embeddings=sparse,
-                    dense_prompt_embeddings=dense,
-                    multimask_output=True,
-                )
+                logits, scores = decode(self.model.mask_decoder, embedding, position, sparse, dense)
         return logits.float(), scores.float()
 
     def _precision(self) -> AbstractContextManager[object]:
