@@ -16,6 +16,8 @@ SUN, OVERCAST, FOG, RAIN, SNOW, NIGHT = "sun", "overcast", "fog", "rain", "snow"
 WEATHERS = (SUN, OVERCAST, FOG, RAIN, SNOW, NIGHT)
 MARGIN_PX = 3.0
 CLEARANCE_M = 0.44
+PATIENCE = 400
+"""Places tried in vain before people stand closer together."""
 SMALLEST_M_PER_FOCAL_PX = 0.05
 """Nobody stands further away than this times the focal length: heads would be under 3 px wide."""
 NEARBY_M = 12.0
@@ -102,7 +104,7 @@ def random_setting(
     chance = str(rng.choice(WEATHERS, p=[0.45, 0.33, 0.07, 0.07, 0.05, 0.03]))
     weather = weather or (NIGHT if place == CONCERT else chance)
     h, w = size_hw
-    focal = max(h, w) * rng.uniform(0.82, 1.15)
+    focal = min(max(h, w), 2 * min(h, w)) * rng.uniform(0.82, 1.15)
     steep = 0.5 * h / focal
     if place == PLAZA:
         high = rng.random() < 0.3
@@ -135,9 +137,11 @@ def random_setting(
 class _Floor:
     """Places taken so far, looked up by cell, so that nobody stands in somebody else."""
 
-    def __init__(self, clearance_m: float) -> None:
+    def __init__(self, clearance_m: float, persons: list[Person]) -> None:
         self.clearance_m = clearance_m
         self._cells: dict[tuple[int, int], list[tuple[float, float]]] = {}
+        for person in persons:
+            self.take(float(person.feet_m[0]), float(person.feet_m[2]))
 
     def free(self, x: float, z: float) -> bool:
         """Tell whether nobody is too close."""
@@ -193,15 +197,13 @@ def place_people(setting: Setting, people: int, seed: int) -> list[Person]:
     sitting = float(rng.random() < 0.5) * 0.8 if site.place == STAND else 0.0
     flow = float(rng.uniform(0, 2 * np.pi))
     far_m = min(site.far_m - 0.8, _sharp_m(setting))
-    floor, persons, tries = _Floor(CLEARANCE_M), list[Person](), 0
+    floor, persons, misses = _Floor(CLEARANCE_M, []), list[Person](), 0
     while len(persons) < people:
-        tries += 1
-        if tries > 60 * people + 2000:
-            # Full: let people stand closer.
+        misses += 1
+        if misses > PATIENCE:
             if floor.clearance_m < 0.05:
                 raise ValueError(f"no room for {people} people in this scene")
-            floor, persons, tries = _Floor(floor.clearance_m * 0.8), [], 0
-            continue
+            floor, misses = _Floor(floor.clearance_m * 0.8, persons), 0
         mate = persons[int(rng.integers(len(persons)))] if persons and rng.random() < 0.45 else None
         if mate is not None and site.place in (PLAZA, STREET):
             angle, apart = rng.uniform(0, 2 * np.pi), floor.clearance_m * rng.uniform(1.0, 2.0)
@@ -233,4 +235,5 @@ def place_people(setting: Setting, people: int, seed: int) -> list[Person]:
         if _head_in_image(camera, feet, head_m):
             floor.take(x, z)
             persons.append(person)
+            misses = 0
     return persons

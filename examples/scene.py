@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
+from scipy.spatial import cKDTree
 
 from examples.backdrop import CONCERT, STAND, draw_backdrop
 from examples.camera import Array, Camera, Light
@@ -26,6 +27,7 @@ CLEAR_SHARE = 0.7
 SEEN_SHARE, SEEN_PX = 0.1, 3
 """A head is hidden when less than this share of it, or fewer pixels, can be seen."""
 BLURRED_PX = 7.0
+REACH_M = 1.3
 DEFAULT_PEOPLE = {"plaza": 180, "street": 200, "stand": 450, "concert": 380}
 
 
@@ -145,6 +147,14 @@ def _click(
     return float(columns[nearest] + dx), float(rows[nearest] + dy)
 
 
+def count_near(ground_m: Array) -> NDArray[np.int64]:
+    """How many others stand within arm's reach of each of (N, 2) places, (N,)."""
+    if not len(ground_m):
+        return np.zeros(0, np.int64)
+    tree = cKDTree(ground_m)
+    return np.asarray(tree.query_ball_point(ground_m, REACH_M, return_length=True) - 1)
+
+
 def paint_crowd(
     setting: Setting, persons: list[Person], seed: int
 ) -> tuple[Painting, dict[str, NDArray[np.generic]]]:
@@ -158,14 +168,14 @@ def paint_crowd(
     where = camera.project(heads)
     boxes = np.zeros((n, 4))
     whole = np.zeros(n, np.int64)
-    packed = np.hypot(*(heads[:, None, [0, 2]] - heads[None, :, [0, 2]]).transpose(2, 0, 1)) < 1.3
+    near = count_near(heads[:, [0, 2]])
     order = np.argsort(where[:, 2], kind="stable")
     h, w = camera.size_hw
     # From the front, so that nobody is drawn where others will hide them.
     covered = np.zeros((h, w), np.bool_)
     sprites: dict[int, Sprite] = {}
     for i in map(int, order):
-        crowding = min(0.9, 0.15 + 0.13 * int(packed[i].sum() - 1))
+        crowding = min(0.9, 0.15 + 0.13 * int(near[i]))
         sprite = draw_person(persons[i], camera, light, crowding, covered)
         r = 0.12 * camera.focal_px / float(where[i, 2])
         x, y = where[i, :2]

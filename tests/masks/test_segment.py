@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 
 from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
 from dpmo_cli.masks import reasons
@@ -87,6 +88,7 @@ def check(found: SegmentedImage, size_hw: tuple[int, int]) -> None:
         assert ((xs - x) ** 2 + (ys - y) ** 2 <= found.radii_px[site] ** 2).all()
         assert full[pixels[site, 1], pixels[site, 0]]
         assert held[ys, xs].sum() == 1, "a mask holds the pixel of another site"
+        assert ndimage.label(full)[1] == 1, "a mask is in one piece"
         owners[ys, xs] += 1
         left, top = int(xs.min()), int(ys.min())
         box = (left, top, int(xs.max()) - left + 1, int(ys.max()) - top + 1)

@@ -256,6 +256,7 @@ def photos(empty_crowd: Crowd) -> Crowd:
     return empty_crowd
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("nano")
 def test_kill_9_and_a_second_run_at_the_same_time(
     dpmo: Dpmo, photos: Crowd, tmp_path: Path
