@@ -31,7 +31,7 @@ def nano(
     init: Annotated[
         Path | None, typer.Option(help="Weights to go on from, instead of an ImageNet trunk.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 2600,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 1500,
     crops: Annotated[int, typer.Option(min=1, help="Crops per step.")] = 4,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts per crop, at most.")] = 8,
     rate: Annotated[float, typer.Option(min=0.0, help="Factor on the learning rates.")] = 1.0,

@@ -33,7 +33,7 @@ SOURCE_WEIGHTS = {"composed": 0.6, "nuclei": 0.2, "photos": 0.1, "rendered": 0.1
 class NanoTraining:
     """Settings of one training run; a run resumes only with the settings it began with."""
 
-    steps: int = 3000
+    steps: int = 1500
     crops: int = 4
     prompts: int = 8
     rate_trunk: float = 4e-4
