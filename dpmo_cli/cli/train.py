@@ -42,7 +42,14 @@ def nano(
 ) -> None:
     """Train nano on scenes with true masks; the same command goes on from its last checkpoint."""
     if not data.is_dir():
-        raise UsageError(f"--data {data}: no such folder")
+        raise UsageError(f"--data {data}: no such folder; give the folder of the scenes")
+    if out.is_file():
+        raise UsageError(f"--out {out}: is a file; name a folder")
+    if init is not None and not init.is_file():
+        raise UsageError(f"--init {init}: no such file; give weights of nano, or leave it out")
+    for root in rendered or ():
+        if not root.is_dir():
+            raise UsageError(f"--rendered {root}: no such folder; render scenes first")
 
     from dpmo_cli.sam.models import resolve_device
     from dpmo_cli.training.nano import NanoTraining, train_nano

@@ -4,226 +4,425 @@ from __future__ import annotations
 
 import errno
 import os
-import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from dpmo_cli.outputs.atomic import TEMPORARY_SUFFIX
 from dpmo_cli.outputs.validate import validate_run
-from tests.conftest import Crowd, Dpmo, FakeEngine
+from tests.conftest import Dpmo, FakeEngine, Outcome, tree
 from tests.datasets.conftest import Builder
 
-PART = "part_A_final/train_data"
+A = "part_A_final/train_data"
+GT = f"{A}/ground-truth/GT_IMG_2.mat"
+IMG = f"{A}/images/IMG_2.jpg"
 
 
-def _cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+@dataclass(frozen=True)
+class Wrong:
+    """One thing that is wrong.
+
+    Attributes:
+        build: makes the dataset.
+        damage: does it, given the builder of the dataset.
+        names: the file that the line must name.
+        says: what the line must say of it.
+        failed: how many images are lost by it.
+    """
+
+    build: Callable[[Builder], None]
+    damage: Callable[[Builder], object]
+    names: str
+    says: str
+    failed: int = 1
 
 
-def _rewrite_mat(**variables: object) -> Callable[[Builder], None]:
-    return lambda build: build.mat(f"{PART}/ground-truth/GT_IMG_1.mat", **variables) and None
+def _truncate(name: str, part: float = 0.5) -> Callable[[Builder], object]:
+    def damage(build: Builder) -> None:
+        content = build.path(name).read_bytes()
+        build.path(name).write_bytes(content[: int(len(content) * part)])
+
+    return damage
 
 
-def _link_out(build: Builder) -> None:
-    target = build.root.parent / "elsewhere.jpg"
-    image = build.root / PART / "images/IMG_1.jpg"
-    image.rename(target)
-    image.symlink_to(target)
+def _remove(name: str) -> Callable[[Builder], object]:
+    return lambda build: build.path(name).unlink()
 
 
-@pytest.mark.parametrize(
-    ("layout", "dataset", "spoil", "named"),
-    [
-        pytest.param(
-            "shanghaitech", "sha", lambda b: (b.root / PART / "images/IMG_1.jpg").unlink(),
-            "IMG_1.jpg", id="missing image",
-        ),
-        pytest.param(
-            "shanghaitech", "sha", lambda b: _cut(b.root / PART / "images/IMG_1.jpg"),
-            "IMG_1.jpg", id="truncated image",
-        ),
-        pytest.param(
-            "shanghaitech", "sha",
-            lambda b: (b.root / PART / "ground-truth/GT_IMG_1.mat").unlink(),
-            "GT_IMG_1.mat", id="missing mat",
-        ),
-        pytest.param(
-            "shanghaitech", "sha", lambda b: _cut(b.root / PART / "ground-truth/GT_IMG_1.mat"),
-            "GT_IMG_1.mat", id="truncated mat",
-        ),
-        pytest.param(
-            "shanghaitech", "sha", _rewrite_mat(points=np.zeros((2, 2))),
-            "GT_IMG_1.mat", id="wrong variable",
-        ),
-        pytest.param(
-            "shanghaitech", "sha",
-            lambda b: b.gt(f"{PART}/ground-truth/GT_IMG_1.mat", np.zeros((4, 3))),
-            "GT_IMG_1.mat", id="wrong shape",
-        ),
-        pytest.param("shanghaitech", "sha", _link_out, "IMG_1.jpg", id="symlink out of the root"),
-        pytest.param(
-            "nwpu", "nwpu", lambda b: (b.root / "NWPU-Crowd/jsons/0001.json").unlink(),
-            "0001", id="missing JSON",
-        ),
-        pytest.param(
-            "nwpu", "nwpu", lambda b: _cut(b.root / "NWPU-Crowd/jsons/0001.json"),
-            "0001.json", id="truncated JSON",
-        ),
-        pytest.param(
-            "jhu", "jhu", lambda b: (b.root / "jhu_crowd_v2.0/train/gt/0001.txt").unlink(),
-            "0001", id="missing text",
-        ),
-        pytest.param(
-            "jhu", "jhu", lambda b: b.text("jhu_crowd_v2.0/train/gt/0001.txt", "10 8 4\n"),
-            "0001.txt", id="truncated text",
-        ),
-        pytest.param(
-            "csv", "csv",
-            lambda b: b.text("points.csv", "image,x,y\n../a.png,1,2\nphotos/b.png,1,2\n"),
-            "../a.png", id="name with ..",
-        ),
-        pytest.param(
-            "csv", "csv",
-            lambda b: b.text("points.csv", "image,x,y\n/etc/a.png,1,2\nphotos/b.png,1,2\n"),
-            "/etc/a.png", id="absolute name",
-        ),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("strict", [False, True], ids=["goes on", "strict"])
-def test_bad_files(
-    dpmo: Dpmo,
-    fake_engine: FakeEngine,
-    native: Builder,
-    tmp_path: Path,
-    layout: str,
-    dataset: str,
-    spoil: Callable[[Builder], None],
-    named: str,
-    strict: bool,
+def _write(name: str, text: str) -> Callable[[Builder], object]:
+    return lambda build: build.text(name, text)
+
+
+def _link_out(name: str) -> Callable[[Builder], object]:
+    """Put a symlink to a copy outside the root in the place of a file or folder."""
+
+    def damage(build: Builder) -> None:
+        path = build.path(name)
+        outside = build.root.parent / "outside" / path.name
+        outside.parent.mkdir()
+        path.rename(outside)
+        path.symlink_to(outside)
+
+    return damage
+
+
+def _pipe(name: str) -> Callable[[Builder], object]:
+    def damage(build: Builder) -> None:
+        build.path(name).unlink()
+        os.mkfifo(build.path(name))
+
+    return damage
+
+
+def _folder(name: str) -> Callable[[Builder], object]:
+    def damage(build: Builder) -> None:
+        build.path(name).unlink()
+        build.path(name).mkdir()
+
+    return damage
+
+
+def _named(row: str) -> Callable[[Builder], object]:
+    """Add a row to the table of the csv dataset."""
+
+    def damage(build: Builder) -> None:
+        table = build.path("points.csv")
+        table.write_text(table.read_text() + row + "\n")
+
+    return damage
+
+
+JHU, NWPU, QNRF = "jhu_crowd_v2.0/train", "NWPU-Crowd", "UCF-QNRF_ECCV18/Train"
+WRONG = {
+    "missing image": Wrong(Builder.shanghaitech, _remove(IMG), IMG, "is missing"),
+    "missing image of csv": Wrong(
+        Builder.csv, _remove("photos/a.png"), "photos/a.png", "is missing"
+    ),
+    "missing image of nwpu": Wrong(
+        Builder.nwpu, _remove(f"{NWPU}/images/0001.jpg"), "images/0001.jpg", "is missing"
+    ),
+    "empty image": Wrong(Builder.shanghaitech, _write(IMG, ""), IMG, "is no image"),
+    "truncated header": Wrong(Builder.shanghaitech, _truncate(IMG, 0.01), IMG, "is no image"),
+    "truncated image": Wrong(
+        Builder.csv, _truncate("photos/a.png", 0.6), "photos/a.png", "can't be decoded"
+    ),
+    "text for an image": Wrong(Builder.shanghaitech, _write(IMG, "hello"), IMG, "is no image"),
+    "a pipe for an image": Wrong(Builder.shanghaitech, _pipe(IMG), IMG, "is not a regular file"),
+    "a folder for an image": Wrong(
+        Builder.shanghaitech, _folder(IMG), IMG, "is not a regular file"
+    ),
+    "missing mat": Wrong(Builder.shanghaitech, _remove(GT), GT, "is missing"),
+    "truncated mat": Wrong(Builder.shanghaitech, _truncate(GT), GT, "can't be read as a MAT"),
+    "empty mat": Wrong(Builder.shanghaitech, _write(GT, ""), GT, "is empty"),
+    "text for a mat": Wrong(
+        Builder.shanghaitech, _write(GT, "1 2\n3 4\n"), GT, "can't be read as a MAT"
+    ),
+    "mat of version 7.3": Wrong(
+        Builder.shanghaitech, _write(GT, "x" * 512 + "\x7f"), GT, "can't be read as a MAT"
+    ),
+    "wrong variable": Wrong(
+        Builder.shanghaitech,
+        lambda build: build.mat(GT, points=np.zeros((3, 2))),
+        GT,
+        "expected the variable image_info, found points",
+    ),
+    "wrong struct": Wrong(
+        Builder.shanghaitech,
+        lambda build: build.mat(GT, image_info={"place": np.zeros((3, 2))}),
+        GT,
+        "expected image_info to be a struct with location",
+    ),
+    "wrong shape": Wrong(
+        Builder.shanghaitech,
+        lambda build: build.gt(GT, np.zeros((3, 5))),
+        GT,
+        "to be an (N, 2) table of numbers, found the shape (3, 5)",
+    ),
+    "wrong variable of qnrf": Wrong(
+        Builder.qnrf,
+        lambda build: build.mat(f"{QNRF}/img_0001_ann.mat", points=np.zeros((3, 2))),
+        f"{QNRF}/img_0001_ann.mat",
+        "expected the variable annPoints, found points",
+    ),
+    "wrong shape of qnrf": Wrong(
+        Builder.qnrf,
+        lambda build: build.mat(f"{QNRF}/img_0001_ann.mat", annPoints=np.zeros((2, 2, 2))),
+        f"{QNRF}/img_0001_ann.mat",
+        "found the shape (2, 2, 2)",
+    ),
+    "wrong shape of ucf-cc-50": Wrong(
+        Builder.cc50,
+        lambda build: build.mat("UCF_CC_50/2_ann.mat", annPoints=np.zeros((4, 3))),
+        "UCF_CC_50/2_ann.mat",
+        "found the shape (4, 3)",
+    ),
+    "missing JSON": Wrong(
+        Builder.nwpu, _remove(f"{NWPU}/jsons/0001.json"), "jsons/0001.json", "is missing"
+    ),
+    "truncated JSON": Wrong(
+        Builder.nwpu, _truncate(f"{NWPU}/jsons/0001.json"), "jsons/0001.json", "is not valid JSON"
+    ),
+    "wrong JSON": Wrong(
+        Builder.nwpu,
+        _write(f"{NWPU}/jsons/0001.json", '{"heads": []}'),
+        "jsons/0001.json",
+        "expected a JSON object with points, found the keys heads",
+    ),
+    "wrong shape in JSON": Wrong(
+        Builder.nwpu,
+        _write(f"{NWPU}/jsons/0001.json", '{"points": [[1, 2, 3]]}'),
+        "jsons/0001.json",
+        "found the shape (1, 3)",
+    ),
+    "words in JSON": Wrong(
+        Builder.nwpu,
+        _write(f"{NWPU}/jsons/0001.json", '{"points": [["1", "2"]]}'),
+        "jsons/0001.json",
+        "to be an (N, 2) table of numbers",
+    ),
+    "missing text": Wrong(Builder.jhu, _remove(f"{JHU}/gt/0001.txt"), "gt/0001.txt", "is missing"),
+    "truncated text": Wrong(
+        Builder.jhu,
+        _truncate(f"{JHU}/gt/0001.txt", 0.4),
+        "gt/0001.txt",
+        "expected the 6 of x y w h",
+    ),
+    "words in text": Wrong(
+        Builder.jhu, _write(f"{JHU}/gt/0001.txt", "a b c d e f"), "gt/0001.txt", "holds no numbers"
+    ),
+    "binary text": Wrong(
+        Builder.jhu,
+        lambda build: build.path(f"{JHU}/gt/0001.txt").write_bytes(b"\xff\xfe\x00"),
+        "gt/0001.txt",
+        "is not UTF-8 text",
+    ),
+    "words in the table": Wrong(
+        Builder.csv, _named("photos/c.png,a,b"), "points.csv", "line 5: expected x and y to be"
+    ),
+    "'..' in a name": Wrong(
+        Builder.csv, _named("../secret.png,1,2"), "../secret.png", "the name holds '..'"
+    ),
+    "'..' inside a name": Wrong(
+        Builder.csv, _named("photos/../../a.png,1,2"), "photos/../../a.png", "holds '..'"
+    ),
+    "'..' in a list": Wrong(
+        Builder.nwpu,
+        _write(f"{NWPU}/train.txt", "0001 1 1\n../../0003 0 0\n"),
+        "../../0003.jpg",
+        "the name holds '..'",
+    ),
+    "absolute path": Wrong(
+        Builder.csv, _named("/etc/secret.png,1,2"), "/etc/secret.png", "is an absolute path"
+    ),
+    "absolute path of Windows": Wrong(
+        Builder.csv, _named("C:\\secret.png,1,2"), "C:\\secret.png", "is an absolute path"
+    ),
+    "symlink of an image out of the root": Wrong(
+        Builder.shanghaitech, _link_out(IMG), IMG, "is a symlink that leaves the dataset's root"
+    ),
+    "symlink of a mat out of the root": Wrong(
+        Builder.shanghaitech, _link_out(GT), GT, "is a symlink that leaves the dataset's root"
+    ),
+    "symlink of a text out of the root": Wrong(
+        Builder.jhu, _link_out(f"{JHU}/gt/0001.txt"), "gt/0001.txt", "is a symlink that leaves"
+    ),
+    "symlink of an image named in a table": Wrong(
+        Builder.csv, _link_out("photos/a.png"), "photos/a.png", "is a symlink that leaves"
+    ),
+    "symlink of a folder out of the root": Wrong(
+        Builder.shanghaitech, _link_out(f"{A}/images"), IMG, "is a symlink that leaves", failed=3
+    ),
+}
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Builder:
+    """Builds datasets under `data` in the working folder."""
+    return Builder(tmp_path / "data")
+
+
+def _one_line_each(outcome: Outcome, wrong: Wrong) -> None:
+    assert len(outcome.errors) == wrong.failed
+    (line,) = [line for line in outcome.errors if wrong.names in line]
+    problem, mend = line.split(wrong.says)
+    assert wrong.names in problem, "the file comes first"
+    assert "; " in mend, "and how to mend it last"
+    assert len(mend.rpartition("; ")[2].split()) >= 3
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_files_are_named_and_the_rest_goes_on(
+    name: str, build: Builder, dpmo: Dpmo, fake_engine: FakeEngine, tmp_path: Path
 ) -> None:
-    getattr(native, layout)()
-    spoil(native)
-    split = [] if layout == "csv" else ["--split", "train"]
-    outcome = dpmo(
-        "convert", "--dataset", dataset, "--root", native.root, "--out", tmp_path / "out",
-        *split, *(["--strict"] if strict else []),
-    )  # fmt: skip
-    assert outcome.code == (1 if strict else 3)
-    [error] = outcome.errors
-    assert named in error
-    assert "; " in error, "says what is wrong and how to mend it"
-    if not strict:
-        assert validate_run(tmp_path / "out") == []
-        assert list((tmp_path / "out/annotations").glob("*.json"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "named"),
-    [
-        pytest.param(["--root", "nowhere"], 2, "nowhere", id="missing root"),
-        pytest.param(["--root", "data", "--out", "a-file"], 2, "a-file", id="output is a file"),
-        pytest.param(["--root", "data", "--out", "a-file/out"], 1, "a-file/out", id="below a file"),
-        pytest.param(["--root", "data", "--dataset", "sha2"], 2, "sha2", id="unknown dataset"),
-        pytest.param(["--root", "data", "--split", "val"], 2, "val", id="unknown split"),
-        pytest.param(["--root", "data", "--sam", "vit_b"], 2, "weights fetch vit_b", id="missing"),
-        pytest.param(["--root", "data", "--sam", "vit_x"], 2, "vit_x", id="unknown network"),
-        pytest.param(
-            ["--root", "data", "--checkpoint", "gone.pt"], 2, "gone.pt", id="no such checkpoint"
-        ),
-        pytest.param(
-            ["--root", "data", "--checkpoint", "junk.pt"], 2, "junk.pt", id="junk checkpoint"
-        ),
-        pytest.param(
-            ["--root", "data", "--checkpoint", "other.pt"], 2, "other.pt", id="other weights"
-        ),
-        pytest.param(
-            ["--root", "data", "--checkpoint", "code.pt"], 2, "code.pt", id="pickled code"
-        ),
-        pytest.param(["--root", "data", "--shard", "4/3"], 2, "4/3", id="shard"),
-        pytest.param(["--root", "data", "--tiles", "some"], 2, "some", id="tiles"),
-        pytest.param(["--root", "data", "--nnec-scale", "-1"], 2, "-1", id="scale"),
-        pytest.param(["--root", "data", "--device", "tpu"], 2, "tpu", id="device"),
-    ],
-)
-def test_what_ends_the_run_at_once(
-    dpmo: Dpmo, crowd: Crowd, tmp_path: Path, arguments: list[str], code: int, named: str
-) -> None:
-    (tmp_path / "a-file").write_text("kept")
-    (tmp_path / "junk.pt").write_bytes(b"junk")
-    torch.save({"a": torch.zeros(3)}, tmp_path / "other.pt")
-    (tmp_path / "code.pt").write_bytes(pickle.dumps(_Code(str(tmp_path / "executed"))))
-    out = [] if "--out" in arguments else ["--out", "out"]
-    outcome = dpmo("convert", *arguments, *out)
-    assert outcome.code == code
-    [error] = outcome.errors
-    assert named in error
-    assert outcome.stdout == ""
-    assert (tmp_path / "a-file").read_text() == "kept"
-    assert not (tmp_path / "executed").exists()
-    assert not (tmp_path / "out/run.json").exists()
-
-
-class _Code:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (self.path,)
-
-
-def test_withheld_labels_of_nwpu(dpmo: Dpmo, native: Builder, tmp_path: Path) -> None:
-    native.nwpu()
-    outcome = dpmo(
-        "convert", "--dataset", "nwpu", "--root", native.root, "--split", "test",
-        "--out", tmp_path / "out",
-    )  # fmt: skip
-    assert outcome.code == 2
-    [error] = outcome.errors
-    assert "withheld" in error
-
-
-@pytest.mark.parametrize("written", [0, 1, 4, 8])
-def test_full_disk(
-    dpmo: Dpmo,
-    fake_engine: FakeEngine,
-    crowd: Crowd,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    written: int,
-) -> None:
-    left = written
-    replace = os.replace
-
-    def full(source: str, target: str) -> None:
-        nonlocal left
-        if left == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        left -= 1
-        replace(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", full)
-        outcome = dpmo("convert", "--root", crowd.root, "--out", tmp_path / "out")
-    assert outcome.code == 1
-    [error] = outcome.errors
-    assert "No space left" in error
-    assert list((tmp_path / "out").rglob(f"*{TEMPORARY_SUFFIX}")) == []
-    assert dpmo("convert", "--root", crowd.root, "--out", tmp_path / "out").code == 0
+    wrong = WRONG[name]
+    wrong.build(build)
+    wrong.damage(build)
+    command = ("convert", "--root", "data", "--json")
+    outcome = dpmo(*command, "--out", "out")
+    assert outcome.code == 3
+    _one_line_each(outcome, wrong)
+    counts = outcome.json["counts"]
+    assert counts["failed_images"] == wrong.failed
+    assert outcome.json["converted_images"] == counts["images"] - wrong.failed > 0
+    assert outcome.errors == [f"dpmo: error: {one}" for one in outcome.json["failures"]]
     assert validate_run(tmp_path / "out") == []
 
+    strict = dpmo(*command, "--out", "strict", "--strict")
+    assert strict.code == 1
+    assert strict.stdout == ""
+    assert len(strict.errors) == 1
+    assert strict.errors[0] in outcome.errors
 
-def test_all_images_bad_fails(
-    dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd, tmp_path: Path
+
+def test_nothing_outside_the_root_is_read(
+    build: Builder, dpmo: Dpmo, fake_engine: FakeEngine, tmp_path: Path
 ) -> None:
-    for path in crowd.root.rglob("*.png"):
-        path.write_bytes(b"no image")
-    outcome = dpmo("convert", "--root", crowd.root, "--out", tmp_path / "out")
-    assert outcome.code == 1
-    assert len(outcome.errors) == len(crowd.points)
-    assert validate_run(tmp_path / "out") == []
+    """The files that names lead to are there and could be read."""
+    build.csv()
+    Builder(tmp_path).image("secret.png")
+    for row in ("../secret.png,1,2", f"{tmp_path}/secret.png,1,2"):
+        _named(row)(build)
+    outcome = dpmo("convert", "--root", "data", "--out", "out", "--json")
+    assert outcome.code == 3
+    assert fake_engine.encoded == 2
+    assert not any(b"secret" in content for content in tree(tmp_path / "out", without=()).values()
+                   if content.startswith(b'{"info"'))  # fmt: skip
+
+
+def test_points_of_an_unreadable_image_keep_their_rows(
+    build: Builder, dpmo: Dpmo, fake_engine: FakeEngine
+) -> None:
+    build.shanghaitech()
+    _truncate(IMG, 0.1)(build)
+    counts = dpmo("convert", "--root", "data", "--out", "out", "--json").json["counts"]
+    assert (counts["points"], counts["by_status"]["failed"]) == (12, 2)
+
+
+class TestEndsAtOnce:
+    """What no image can be converted without ends the run before anything is done."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "names", "mend"),
+        [
+            pytest.param(
+                ["--root", "nowhere"], 2, "nowhere", "give the dataset's folder", id="missing root"
+            ),
+            pytest.param(
+                ["--root", "data/points.csv"], 2, "points.csv", "give the", id="root is a file"
+            ),
+            pytest.param(
+                ["--root", "empty"], 2, "empty", "name it with --dataset", id="root is empty"
+            ),
+            pytest.param(
+                ["--root", "empty", "--dataset", "qnrf"], 2, "empty", "--root", id="no such dataset"
+            ),
+            pytest.param(
+                ["--root", "data", "--dataset", "shc"], 2, "'shc'", "shb", id="unknown dataset"
+            ),
+            pytest.param(
+                ["--root", "data", "--out", "data/points.csv"],
+                2,
+                "points.csv",
+                "name a folder",
+                id="output is a file",
+            ),
+            pytest.param(
+                ["--root", "data", "--out", "data/points.csv/out"],
+                1,
+                "points.csv/out",
+                "choose another folder",
+                id="output below a file",
+            ),
+            pytest.param(
+                ["--root", "data", "--out", "o" * 300],
+                1,
+                "o" * 300,
+                "choose another folder",
+                id="output name too long",
+            ),
+        ],
+    )
+    def test_wrong_places(
+        self,
+        arguments: list[str],
+        code: int,
+        names: str,
+        mend: str,
+        build: Builder,
+        dpmo: Dpmo,
+        fake_engine: FakeEngine,
+        tmp_path: Path,
+    ) -> None:
+        build.csv()
+        (tmp_path / "empty").mkdir()
+        before = tree(tmp_path)
+        out = [] if "--out" in arguments else ["--out", "out"]
+        outcome = dpmo("convert", *arguments, *out, "--quiet")
+        assert outcome.code == code
+        (line,) = outcome.lines
+        assert line.startswith("dpmo: error: ")
+        assert names in line
+        assert mend in line
+        assert tree(tmp_path) == before
+        assert fake_engine.loads == 0
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT])
+    def test_output_that_cant_be_written(
+        self,
+        number: int,
+        build: Builder,
+        dpmo: Dpmo,
+        fake_engine: FakeEngine,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        build.csv()
+
+        def refuse(path: Path, *_: object, **__: object) -> None:
+            raise OSError(number, os.strerror(number), str(path))
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+        outcome = dpmo("convert", "--root", "data", "--out", "out", "--quiet")
+        assert outcome.code == 1
+        assert outcome.lines == [
+            f"dpmo: error: out: can't be written ({os.strerror(number)}); "
+            "free space there or choose another folder"
+        ]
+
+    @pytest.mark.parametrize(
+        "split", [pytest.param("test", id="test"), pytest.param("Test", id="in any case")]
+    )
+    def test_withheld_labels_of_nwpu(
+        self, split: str, build: Builder, dpmo: Dpmo, tmp_path: Path
+    ) -> None:
+        build.nwpu()
+        outcome = dpmo("convert", "--root", "data", "--out", "out", "--split", split)
+        assert outcome.code == 2
+        (line,) = outcome.lines
+        assert "the labels of nwpu's split 'test' are withheld by its authors" in line
+        assert line.endswith("use --split train or val")
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("table", "says"),
+        [
+            pytest.param("", "expected the columns image, x, y", id="empty"),
+            pytest.param("name,x,y\na.png,1,2\n", "image missing", id="no column image"),
+            pytest.param("image,x,x,y\n", "has two columns x", id="a column twice"),
+            pytest.param("image,x,y\n,1,2\n", "line 2 names no image", id="no name"),
+            pytest.param("image,x,y,split\na.png,1,2,a/b\n", "is no plain word", id="split"),
+        ],
+    )
+    def test_table_of_csv_that_cant_be_used(
+        self, table: str, says: str, build: Builder, dpmo: Dpmo, tmp_path: Path
+    ) -> None:
+        build.text("points.csv", table)
+        outcome = dpmo("convert", "--dataset", "csv", "--root", "data", "--out", "out")
+        assert outcome.code in (1, 2)
+        (line,) = outcome.lines
+        assert line.startswith("dpmo: error: data/points.csv: ")
+        assert says in line
+        assert "; " in line
+        assert not (tmp_path / "out").exists()
