@@ -24,6 +24,10 @@ NEARBY_M = 12.0
 """But there is room this far beyond the nearest ground in view, however small the image."""
 
 
+class NoRoomError(ValueError):
+    """More people are asked for than the ground in view can hold."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """All of a scene but its people."""
@@ -187,7 +191,7 @@ def place_people(setting: Setting, people: int, seed: int) -> list[Person]:
     """Place `people` persons whose heads are all in the image, in random order.
 
     Raises:
-        ValueError: if the camera sees no ground to stand on.
+        NoRoomError: if they find no ground in view to stand on.
     """
     rng = np.random.default_rng([seed, 2])
     site, camera = setting.site, setting.camera
@@ -202,7 +206,7 @@ def place_people(setting: Setting, people: int, seed: int) -> list[Person]:
         misses += 1
         if misses > PATIENCE:
             if floor.clearance_m < 0.05:
-                raise ValueError(f"no room for {people} people in this scene")
+                raise NoRoomError(f"no room for {people} people in this scene")
             floor, misses = _Floor(floor.clearance_m * 0.8, persons), 0
         mate = persons[int(rng.integers(len(persons)))] if persons and rng.random() < 0.45 else None
         if mate is not None and site.place in (PLAZA, STREET):

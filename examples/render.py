@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from examples.crowd import NoRoomError
 from examples.layouts import WRITERS, write_dataset
 from examples.scene import Scene, render_scene
 
@@ -130,6 +131,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 up")
+    return int(text)
+
+
 def _told(dataset: str, labelled: Iterator[tuple[str, Scene]]) -> Iterator[tuple[str, Scene]]:
     for split, scene in labelled:
         h, w = scene.labels.shape
@@ -144,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("out", type=Path, help="folder to write to")
     parser.add_argument("--scenes", type=_positive, default=4, help="per dataset [4]")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_seed, default=0)
     parser.add_argument(
         "--dataset", action="append", choices=[*RECIPES], help="may be repeated [all of them]"
     )
@@ -157,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
             write_dataset(dataset, options.out / dataset, _told(dataset, labelled))
         except OSError as error:
             parser.exit(1, f"{options.out / dataset}: can't be written: {error.strerror}\n")
-        except ValueError as error:
+        except NoRoomError as error:
             parser.exit(2, f"{dataset}: {error}; give fewer --people or a larger --size\n")
     return 0
 

@@ -237,7 +237,7 @@ def render_scene(
         weather: "sun", "overcast", "fog", "rain", "snow" or "night".
 
     Raises:
-        ValueError: if there is no room for so many people.
+        NoRoomError: if there is no room for so many people.
     """
     place = place or random_place(seed)
     if people is None:

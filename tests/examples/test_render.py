@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.crowd import NoRoomError
 from examples.layouts import WRITERS
 from examples.render import RECIPES, main, scenes_of, split_of
 
@@ -68,6 +69,7 @@ def test_sets_with_an_empty_image() -> None:
         pytest.param(["--size", "10x10"], id="size too small"),
         pytest.param(["--scenes", "0"], id="no scenes"),
         pytest.param(["--people", "-3"], id="fewer than no people"),
+        pytest.param(["--seed", "-1"], id="negative seed"),
         pytest.param(["--dataset", "mall"], id="unknown dataset"),
     ],
 )
@@ -85,6 +87,17 @@ def test_an_output_that_is_a_file_is_told_in_one_line(tmp_path, capsys) -> None:
         main([str(tmp_path / "out"), "--scenes", "1", "--dataset", "csv", *SMALL])
     assert end.value.code == 1
     assert "can't be written" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_too_many_people_are_told_in_one_line(tmp_path, capsys, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise NoRoomError("no room for 9 people in this scene")
+
+    monkeypatch.setattr("examples.render.render_scene", full)
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path / "out"), "--scenes", "1", "--dataset", "csv"])
+    assert end.value.code == 2
+    assert "csv: no room for 9 people" in capsys.readouterr().err
 
 
 FAKE_DPMO = """#!/bin/sh

@@ -9,7 +9,7 @@ import pytest
 
 from examples.backdrop import PLACES, draw_backdrop
 from examples.camera import Camera
-from examples.crowd import WEATHERS, place_people, random_place, random_setting
+from examples.crowd import WEATHERS, NoRoomError, place_people, random_place, random_setting
 from examples.people import draw_person
 from examples.scene import (
     CLEAR_SHARE,
@@ -172,7 +172,7 @@ def test_people_that_are_not_given_suit_the_place() -> None:
 def test_no_room_is_an_error() -> None:
     setting = random_setting(1, SIZE_HW, 5, "plaza")
     skyward = Camera(SIZE_HW, setting.camera.height_m, -1.4, setting.camera.focal_px)
-    with pytest.raises(ValueError, match="no room for 5 people"):
+    with pytest.raises(NoRoomError, match="no room for 5 people"):
         place_people(type(setting)(setting.site, skyward, setting.light, "sun"), 5, 1)
 
 

@@ -194,6 +194,7 @@ def test_vit_b_decoder_answers_as_sam_predictor(vit_b: Sam) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_vit_b_answers_as_sam_predictor(vit_b: Sam) -> None:
     image = photo(301, 402)
     predictor = SamPredictor(vit_b)
