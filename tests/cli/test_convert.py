@@ -281,10 +281,10 @@ class TestWeights:
 
 class _Trap:
     def __reduce__(self) -> tuple[object, ...]:
-        return setattr, (sys, "trapped", True)
+        return exec, ("import sys; sys.trapped = True",)
 
 
-def test_paths_that_are_no_utf8(
+def test_root_that_is_no_utf8(
     dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd, tmp_path: Path
 ) -> None:
     name = b"d\xfft".decode(sys.getfilesystemencoding(), "surrogateescape")
@@ -293,9 +293,9 @@ def test_paths_that_are_no_utf8(
     except OSError:
         pytest.skip("this file system takes only UTF-8")
     (root / "train/0.png").write_bytes(b"torn")
-    outcome = dpmo("convert", "--root", root, "--out", tmp_path / f"{name}-out", "--json")
+    outcome = dpmo("convert", "--root", root, "--out", "out", "--json")
     assert outcome.code == 3
     assert outcome.stdout.isascii()
     assert outcome.json["failures"][0].startswith(str(root))
-    record = json.loads((tmp_path / f"{name}-out/run.json").read_text())
+    record = json.loads((tmp_path / "out/run.json").read_text())
     assert record["root"] == str(root)

@@ -104,7 +104,7 @@ WRONG = {
         Builder.nwpu, _remove(f"{NWPU}/images/0001.jpg"), "images/0001.jpg", "is missing"
     ),
     "empty image": Wrong(Builder.shanghaitech, _write(IMG, ""), IMG, "is no image"),
-    "truncated header": Wrong(Builder.shanghaitech, _truncate(IMG, 0.01), IMG, "is no image"),
+    "truncated header": Wrong(Builder.shanghaitech, _truncate(IMG, 0.01), IMG, "can't be decoded"),
     "truncated image": Wrong(
         Builder.csv, _truncate("photos/a.png", 0.6), "photos/a.png", "can't be decoded"
     ),

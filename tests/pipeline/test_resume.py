@@ -115,6 +115,15 @@ def test_killed_at_every_file(
     assert count[0] == writes == files
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Let SIGINT be heard also where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("calls", [1, 3])
 def test_signals_end_the_run_and_it_goes_on(
@@ -239,7 +248,7 @@ def _start(root: Path, out: Path, **environment: str) -> subprocess.Popen[str]:
 
 def _wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> bool:
     """Wait until something happened; false when the process ended before."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while not happened():
         if process.poll() is not None:
             return False
@@ -290,6 +299,7 @@ def test_kill_9_and_a_second_run_at_the_same_time(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @pytest.mark.usefixtures("nano")
 def test_kill_9_at_ten_random_moments(dpmo: Dpmo, photos: Crowd, tmp_path: Path) -> None:
     command = ("convert", "--root", photos.root, "--out")
@@ -313,6 +323,7 @@ def test_kill_9_at_ten_random_moments(dpmo: Dpmo, photos: Crowd, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_from_outside(number: signal.Signals, photos: Crowd, tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -190,7 +190,7 @@ def test_discs_lie_round_their_points() -> None:
             if disc[[0, -1]].any() or disc[:, [0, -1]].any():
                 continue  # cut by the frame
             row, column = ndimage.center_of_mass(disc)
-            assert abs(2 * np.array([column, row]) + 0.5 - point).max() < 0.7
+            assert abs(2 * np.array([column, row]) + 0.5 - point).max() < 0.05
             measured += 1
     assert measured >= 20
 
