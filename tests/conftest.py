@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -187,12 +188,11 @@ class Crowd:
 
     def write(self) -> None:
         """Write `points.csv`."""
-        lines = ["image,x,y,split"]
-        for (split, name), points in self.points.items():
-            quoted = '"' + name.replace('"', '""') + '"'
-            lines += [f"{quoted},{x!r},{y!r},{split}" for x, y in points or [("", "")]]
-        text = "\n".join(lines).replace("''", "") + "\n"
-        (self.root / "points.csv").write_text(text, encoding="utf-8")
+        with (self.root / "points.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["image", "x", "y", "split"])
+            for (split, name), points in self.points.items():
+                table.writerows([name, x, y, split] for x, y in points or [("", "")])
 
     @property
     def total(self) -> int:

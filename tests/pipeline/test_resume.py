@@ -71,21 +71,19 @@ def _kill_at(write: int, *, after: bool) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize(
-    "after", [pytest.param(False, id="before"), pytest.param(True, id="after")]
-)
-@pytest.mark.parametrize(
-    ("older", "files"),
+    ("older", "after", "files"),
     [
-        pytest.param(None, WRITES, id="first run"),
+        pytest.param(None, False, WRITES, id="first run"),
         # A record, two manifests (they name the limit), the files of train, queue, run record.
-        pytest.param(["--limit", "1"], 7, id="over fewer images"),
-        pytest.param(["--nnec-scale", "0.5"], WRITES, id="over other settings"),
+        pytest.param(["--limit", "1"], False, 7, id="over fewer images"),
+        pytest.param(["--limit", "1"], True, 7, id="over fewer images, after the file"),
+        pytest.param(["--nnec-scale", "0.5"], True, WRITES, id="over other settings"),
     ],
 )
 def test_killed_at_every_file(
     older: list[str] | None,
-    files: int,
     after: bool,
+    files: int,
     dpmo: Dpmo,
     undisturbed: dict[str, bytes],
     small: Crowd,
@@ -170,33 +168,34 @@ def _no_space(*_: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("write", range(WRITES))
 def test_full_disk_at_every_file(
-    write: int, dpmo: Dpmo, undisturbed: dict[str, bytes], small: Crowd, tmp_path: Path
+    dpmo: Dpmo, undisturbed: dict[str, bytes], small: Crowd, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    command = ("convert", "--root", small.root, "--out", out)
     written = [0]
     replace = os.replace
 
     def replace_while_there_is_space(source: Path, target: Path) -> None:
-        if written[0] == write:
+        if written[0] == space:
             _no_space()
         written[0] += 1
         replace(source, target)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "replace", replace_while_there_is_space)
-        outcome = dpmo(*command)
-    assert outcome.code == 1
-    assert outcome.stdout == ""
-    (line,) = outcome.errors
-    assert line == outcome.lines[-1]
-    assert "can't be written (No space left on device); free space there" in line
-    assert str(out) in line
-    assert not list(out.rglob(f"*{atomic.TEMPORARY_SUFFIX}"))
-    assert dpmo(*command).code == 0
-    assert tree(out) == undisturbed
+    for space in range(WRITES):
+        out = tmp_path / f"out{space}"
+        command = ("convert", "--root", small.root, "--out", out)
+        written[0] = 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "replace", replace_while_there_is_space)
+            outcome = dpmo(*command)
+        assert outcome.code == 1
+        assert outcome.stdout == ""
+        (line,) = outcome.errors
+        assert line == outcome.lines[-1]
+        assert "can't be written (No space left on device); free space there" in line
+        assert str(out) in line
+        assert not list(out.rglob(f"*{atomic.TEMPORARY_SUFFIX}"))
+        assert dpmo(*command).code == 0
+        assert tree(out) == undisturbed
 
 
 @pytest.mark.parametrize("limit_bytes", [100, 2_000, 5_500])
