@@ -119,6 +119,7 @@ class _Work:
 
 def plan_tiles(
     sites: Sites,
+    distances_px: FloatArray,
     radii_px: FloatArray,
     prompted: NDArray[np.int64],
     size_hw: tuple[int, int],
@@ -129,7 +130,7 @@ def plan_tiles(
     if not method.tiles:
         return whole_image(prompted, size_hw)
     # The scale of the tiles follows the crowd, not the scale of the discs.
-    units = disc_radii(neighbour_distances(sites), size_hw, 1.0)
+    units = disc_radii(distances_px, size_hw, 1.0)
     target = TARGET_RADIUS_PX.get(frame_px, frame_px / 16)
     return adaptive_tiles(
         sites.xy, radii_px, units, prompted, size_hw, frame_px=frame_px, target_px=target
@@ -171,7 +172,7 @@ def segment_image(
     chosen = np.flatnonzero(prompted)
 
     work = _start(sites, radii, size_hw, seconds)
-    tiles = plan_tiles(sites, radii, chosen, size_hw, engine.frame_px, method)
+    tiles = plan_tiles(sites, distances, radii, chosen, size_hw, engine.frame_px, method)
     for start in range(0, len(tiles), TILES_AT_ONCE):
         _decode_tiles(image, tiles[start : start + TILES_AT_ONCE], sites, radii, engine, work)
     masks = _settle(sites, work, size_hw)

@@ -16,14 +16,7 @@ from dpmo_cli.masks.segment import Method, Seconds, segment_image
 from dpmo_cli.outputs.atomic import sha256_file
 from dpmo_cli.outputs.records import ImageInfo, ImageRecord
 from dpmo_cli.outputs.schema import RECORD_SCHEMA
-from dpmo_cli.pipeline.finish import (
-    Finished,
-    is_finished,
-    peak_memory_bytes,
-    tally,
-    write_outputs,
-    write_run_record,
-)
+from dpmo_cli.pipeline.finish import Finished, finish, peak_memory_bytes
 from dpmo_cli.pipeline.plan import Selection, Task, tasks_of
 from dpmo_cli.pipeline.progress import RunProgress
 from dpmo_cli.pipeline.rows import failed_rows, hidden_points, segmented_rows
@@ -153,9 +146,10 @@ class _Run:
         progress.advance(len(rows), reused=True)
         return fingerprint
 
-    def measured(self, elapsed: float) -> dict[str, object]:
-        """What the run record says of time and memory."""
-        stages = {"read": self.read_seconds, **vars(self.seconds), "write": self.write_seconds}
+    def measured(self, elapsed: float, writing: float) -> dict[str, object]:
+        """What the run record says of time and memory; `writing` is that of the final files."""
+        write = self.write_seconds + writing
+        stages = {"read": self.read_seconds, **vars(self.seconds), "write": write}
         engine = self._engine
         return {
             "seconds": {name: round(value, 3) for name, value in stages.items()},
@@ -183,27 +177,18 @@ def run_job(job: Job) -> Summary:
             split: tasks_of(job.dataset, split, job.selection) for split in job.selection.splits
         }
         total = sum(len(part) for part in tasks.values())
-        changed = False
         with RunProgress(total, quiet=job.quiet) as progress:
             for split, part in tasks.items():
                 records = {task.image_id: run.convert(task, progress) for task in part}
                 manifest = Manifest(job.settings, job.selection.limit, job.selection.shard, records)
-                changed |= store.write_manifest(split, manifest)
-        finished = tally(store)
-        if changed or run.converted or not is_finished(store, job.settings):
-            changed = True
-            store.unfinish()
-            writing = perf_counter()
-            write_outputs(store, job.settings)
-            run.write_seconds += perf_counter() - writing
-            write_run_record(
-                store,
-                job.settings,
-                finished,
-                root=str(job.dataset.root),
-                config=job.config,
-                measured=run.measured(perf_counter() - begin),
-            )
+                store.write_manifest(split, manifest)
+        finished, changed = finish(
+            store,
+            job.settings,
+            root=str(job.dataset.root),
+            config=job.config,
+            measured=lambda writing: run.measured(perf_counter() - begin, writing),
+        )
         return Summary(
             finished,
             run.converted,

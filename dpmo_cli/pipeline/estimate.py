@@ -66,9 +66,12 @@ def estimate(job: Job) -> Estimate:
                 unreadable += 1
                 continue
             sites = group_points(heads.points_xy, size_hw)
-            radii = disc_radii(neighbour_distances(sites), size_hw, job.method.nnec_scale)
+            distances = neighbour_distances(sites)
+            radii = disc_radii(distances, size_hw, job.method.nnec_scale)
             inside = np.flatnonzero(sites.inside)
-            planned = plan_tiles(sites, radii, inside, size_hw, engine.frame_px, job.method)
+            planned = plan_tiles(
+                sites, distances, radii, inside, size_hw, engine.frame_px, job.method
+            )
             points += len(heads)
             tiles += len(planned)
             prompts += len(inside)

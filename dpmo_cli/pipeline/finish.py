@@ -7,10 +7,11 @@ import platform
 import resource
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from time import perf_counter
 
 from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, UsageError
 from dpmo_cli.outputs.atomic import sha256_file, write_text
@@ -47,6 +48,11 @@ class Counts:
         self.flagged += sum(record.rows["flagged"].to_pylist())
         self.by_status += statuses
 
+    def include(self, other: Counts) -> None:
+        """Add what another split holds."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
     def as_json(self) -> dict[str, object]:
         """As a plain object with stable order."""
         plain = {name: value for name, value in vars(self).items() if name != "by_status"}
@@ -81,10 +87,10 @@ def tally(store: Store) -> Finished:
         part = splits[split] = Counts()
         for record in store.records(split)():
             part.add(record)
-            total.add(record)
             warnings += len(record.warnings)
             if record.error is not None:
                 failures.append(record.error)
+        total.include(part)
     return Finished(total, splits, failures, warnings)
 
 
@@ -146,6 +152,37 @@ def read_root(out: Path) -> str:
         return str(json.loads((out / RUN_FILE).read_text(encoding="utf-8"))["root"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{out / RUN_FILE}: can't be read; run `dpmo convert` again") from error
+
+
+def finish(
+    store: Store,
+    settings: Settings,
+    *,
+    root: str,
+    config: Mapping[str, object],
+    measured: Callable[[float], Mapping[str, object]],
+) -> tuple[Finished, bool]:
+    """Bring the outputs of a folder in line with its records.
+
+    Args:
+        store: the folder; whatever changed its records has taken its run record away.
+        settings: of the run.
+        root: the dataset's root.
+        config: the resolved options.
+        measured: given the seconds that writing took, says what the run has cost.
+
+    Returns:
+        What stands in the folder, and false where there was nothing to do.
+    """
+    finished = tally(store)
+    if is_finished(store, settings):
+        return finished, False
+    store.unfinish()
+    begin = perf_counter()
+    write_outputs(store, settings)
+    cost = measured(perf_counter() - begin)
+    write_run_record(store, settings, finished, root=root, config=config, measured=cost)
+    return finished, True
 
 
 def write_run_record(

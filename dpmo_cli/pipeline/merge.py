@@ -10,14 +10,7 @@ from time import perf_counter
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.pipeline.convert import Summary
-from dpmo_cli.pipeline.finish import (
-    is_finished,
-    peak_memory_bytes,
-    read_root,
-    tally,
-    write_outputs,
-    write_run_record,
-)
+from dpmo_cli.pipeline.finish import finish, peak_memory_bytes, read_root
 from dpmo_cli.pipeline.plan import Shard
 from dpmo_cli.pipeline.store import RUN_FILE, Manifest, Store
 
@@ -63,7 +56,6 @@ def merge_runs(parts: Sequence[Path], out: Path) -> Summary:
                 raise UsageError(
                     f"--out {out}: also holds split {split!r} of another run; use another folder"
                 )
-        changed = False
         for split in splits:
             records: dict[int, str] = {}
             for part_ in opened:
@@ -71,23 +63,17 @@ def merge_runs(parts: Sequence[Path], out: Path) -> Summary:
                     store.copy_record(part_.store, split, image_id, fingerprint)
                     records[image_id] = fingerprint
             manifest = replace(opened[0].manifests[split], shard=None, records=records)
-            changed |= store.write_manifest(split, manifest)
-        finished = tally(store)
-        if changed or not is_finished(store, settings):
-            changed = True
-            store.unfinish()
-            write_outputs(store, settings)
-            write_run_record(
-                store,
-                settings,
-                finished,
-                root=read_root(parts[0]),
-                config={"merged_from": [str(part) for part in parts]},
-                measured={
-                    "seconds_total": round(perf_counter() - begin, 3),
-                    "peak_memory_bytes": peak_memory_bytes(),
-                },
-            )
+            store.write_manifest(split, manifest)
+        finished, changed = finish(
+            store,
+            settings,
+            root=read_root(parts[0]),
+            config={"merged_from": [str(part) for part in parts]},
+            measured=lambda _: {
+                "seconds_total": round(perf_counter() - begin, 3),
+                "peak_memory_bytes": peak_memory_bytes(),
+            },
+        )
     seconds = perf_counter() - begin
     return Summary(finished, 0, changed, seconds, finished.exit_code(max_failure_rate=1.0))
 

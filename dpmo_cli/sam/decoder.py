@@ -10,6 +10,9 @@ from segment_anything.modeling.transformer import Attention, TwoWayAttentionBloc
 from torch import Tensor
 from torch.nn import functional
 
+CANDIDATES = 3
+"""Masks that SAM offers for one prompt: part, object, group."""
+
 
 def decode(
     decoder: MaskDecoder, embedding: Tensor, position: Tensor, sparse: Tensor, dense: Tensor
@@ -44,7 +47,8 @@ def decode(
     pixels = decoder.output_upscaling(image.transpose(1, 2).view(count, channels, height, width))
     # Token 0 estimates IoUs, token 1 is the single mask; the three candidates follow.
     weights = torch.stack(
-        [decoder.output_hypernetworks_mlps[i](queries[:, 1 + i]) for i in range(1, 4)], dim=1
+        [decoder.output_hypernetworks_mlps[i](queries[:, 1 + i]) for i in range(1, 1 + CANDIDATES)],
+        dim=1,
     )
     logits = (weights @ pixels.flatten(2)).unflatten(2, (4 * height, 4 * width))
     return logits, decoder.iou_prediction_head(queries[:, 0])[:, 1:]

@@ -19,8 +19,6 @@ from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.resize import Frame, fitted_size
 from dpmo_cli.sam.decoder import decode
 
-CANDIDATES = 3
-"""Masks that SAM offers for one prompt: part, object, group."""
 CPU_PROMPTS = 8
 """Largest default batch on a CPU: larger ones fall out of its cache (4.9 against 9.6 ms)."""
 PROMPT_BUDGET_BYTES = 2**30
@@ -88,6 +86,8 @@ class SamEngine:
         grid = self.model.prompt_encoder.image_embedding_size
         # The decoder's two transposed convolutions double the grid twice.
         self.cells = 4 * int(grid[0])
+        with torch.inference_mode():
+            self._position: Tensor = self.model.prompt_encoder.get_dense_pe()
 
     @property
     def device(self) -> torch.device:
@@ -178,9 +178,10 @@ class SamEngine:
             sparse, dense = self.model.prompt_encoder(
                 points=(points, kinds), boxes=None, masks=None
             )
-            position = self.model.prompt_encoder.get_dense_pe()
             with self._precision():
-                logits, scores = decode(self.model.mask_decoder, embedding, position, sparse, dense)
+                logits, scores = decode(
+                    self.model.mask_decoder, embedding, self._position, sparse, dense
+                )
         return logits.float(), scores.float()
 
     def _precision(self) -> AbstractContextManager[object]:

@@ -111,7 +111,7 @@ def test_interrupted_merge_goes_on(
 ) -> None:
     command = ("merge", *shards(3), "--out", "merged")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dpmo_cli.pipeline.merge.write_outputs", _interrupt)
+        patch.setattr("dpmo_cli.pipeline.finish.write_outputs", _interrupt)
         assert dpmo(*command).code == 130
     assert not (tmp_path / "merged/run.json").exists()
     assert dpmo(*command).code == 0

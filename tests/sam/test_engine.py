@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.resize import Frame, fitted_size
-from dpmo_cli.sam.engine import CANDIDATES, Encoded, SamEngine, out_of_memory
+from dpmo_cli.sam.decoder import CANDIDATES
+from dpmo_cli.sam.engine import Encoded, SamEngine, out_of_memory
 from dpmo_cli.sam.models import load_engine, resolve_engine
 
 BORDERLINE = 1e-5
