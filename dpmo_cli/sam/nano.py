@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import timm
-import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpmo_cli.sam.trunk import build_trunk, channels_of, copy_weights
+
 FRAME_PX = 256
 """Side of nano's square input; the crops that it sees are scaled by the neighbour distance."""
 STRIDE = 8
 WIDTH = 128
-TRUNK = "tf_efficientnet_lite0"
+TRUNK = "lite0"
 
 
 class NanoImageEncoder(nn.Module):
@@ -29,13 +27,10 @@ class NanoImageEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = timm.create_model(
-            TRUNK, pretrained=False, features_only=True, out_indices=(2, 3, 4)
-        )
-        levels: Any = self.trunk.feature_info
+        self.trunk = build_trunk(TRUNK, (2, 3, 4))
         self.lateral = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, WIDTH, 1, bias=False), LayerNorm2d(WIDTH))
-            for channels in levels.channels()
+            for channels in channels_of(self.trunk)
         )
         self.neck = nn.Sequential(
             nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False),
@@ -96,19 +91,6 @@ def load_trunk(model: Sam, trunk_state: dict[str, Tensor]) -> None:
     Raises:
         ValueError: a tensor does not fit.
     """
-    full = timm.create_model(TRUNK, pretrained=False).state_dict()
-    names = [name for name in full if not name.endswith("num_batches_tracked")]
-    values = [v for name, v in trunk_state.items() if not name.endswith("num_batches_tracked")]
-    if len(names) != len(values):
-        raise ValueError(f"expected {len(names)} tensors, found {len(values)}")
     encoder = model.image_encoder
     assert isinstance(encoder, NanoImageEncoder)
-    trunk = encoder.trunk.state_dict()
-    for name, value in zip(names, values, strict=True):
-        # timm's feature extractor flattens "blocks.1.0" and leaves the classifier out.
-        if name not in trunk:
-            continue
-        if trunk[name].shape != value.shape:
-            raise ValueError(f"{name}: expected {tuple(trunk[name].shape)}, found {value.shape}")
-        trunk[name] = torch.as_tensor(value)
-    encoder.trunk.load_state_dict(trunk)
+    copy_weights(encoder.trunk, TRUNK, trunk_state)

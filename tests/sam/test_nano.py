@@ -11,12 +11,13 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from dpmo_cli.sam.nano import FRAME_PX, STRIDE, TRUNK, WIDTH, build_nano, load_trunk
+from dpmo_cli.sam.trunk import timm_name
 
 
 def classifier_state() -> OrderedDict[str, Tensor]:
     """Random tensors in the order of the classifier's, under the names of another library."""
     chance = torch.Generator().manual_seed(3)
-    state = timm.create_model(TRUNK, pretrained=False).state_dict()
+    state = timm.create_model(timm_name(TRUNK), pretrained=False).state_dict()
     return OrderedDict(
         (f"layer{position}.{name.rpartition('.')[2]}", torch.rand(value.shape, generator=chance))
         for position, (name, value) in enumerate(state.items())
@@ -64,7 +65,7 @@ def test_small_enough_to_ship(nano: Sam) -> None:
 
 def test_trunk_is_filled_by_position(nano: Sam) -> None:
     state = classifier_state()
-    names = list(timm.create_model(TRUNK, pretrained=False).state_dict())
+    names = list(timm.create_model(timm_name(TRUNK), pretrained=False).state_dict())
     before = {name: value.clone() for name, value in nano.state_dict().items()}
     load_trunk(nano, state)
 
