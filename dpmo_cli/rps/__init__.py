@@ -1,0 +1,1 @@
+"""From a photo without annotations to prompts: the localiser."""
