@@ -1,0 +1,263 @@
+"""Training of the localiser: annotated crowds in, safetensors weights and a log out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation.matching import count_matches
+from dpmo_cli.rps.locator import Locator, load_locator, locate
+from dpmo_cli.sam.trunk import copy_weights, imagenet_state
+from dpmo_cli.training.checkpoint import (
+    Part,
+    export_weights,
+    load_checkpoint,
+    make_folder,
+    save_checkpoint,
+    warm_cosine,
+)
+from dpmo_cli.training.crowds import Batch, CropBatches, Crowd, load_crowds
+from dpmo_cli.training.p2r import p2r_loss
+
+CHECKPOINT_EVERY_S = 60.0
+SAY_EVERY = 50
+WEIGHT_DECAY = 0.01
+CLIP_NORM = 1.0
+EMA_DECAY = 0.999
+MATCH_RADII_PX = (4, 8)
+
+
+@dataclass(frozen=True)
+class LocatorTraining:
+    """Settings of one training run; a run resumes only with the settings it began with.
+
+    `crop` is the side of a crop in px, a multiple of 32; `trunk` one of `sam.trunk.TRUNKS`.
+    """
+
+    datasets: tuple[str, ...] = ("shanghaitech-a", "shanghaitech-b")
+    trunk: str = "lite0"
+    steps: int = 3000
+    batch: int = 8
+    crop: int = 256
+    rate_trunk: float = 2e-4
+    rate_rest: float = 8e-4
+    seed: int = 0
+
+
+def start_model(settings: LocatorTraining, init: Path | None) -> Locator:
+    """Build a localiser from earlier weights, or from an ImageNet trunk.
+
+    Raises:
+        UsageError: neither is there, or the file holds something else.
+    """
+    # The head's first weights come from the seed; the caller's own chance stays as it is.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = Locator(settings.trunk)
+    if init is None:
+        copy_weights(model.trunk, settings.trunk, imagenet_state(settings.trunk))
+        return model
+    before = load_locator(init)
+    try:
+        model.load_state_dict(before.state_dict())
+    except RuntimeError as error:
+        raise UsageError(f"--init {init}: has another trunk; give its name as --trunk") from error
+    return model
+
+
+class Average:
+    """Exponential moving average of a network's weights, shorter at the beginning."""
+
+    def __init__(self, model: Locator) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    def update(self, model: Locator, step: int) -> None:
+        """Move towards the weights after a step (from 0 on)."""
+        part = 1 - min(EMA_DECAY, (1 + step) / (10 + step))
+        own, new = self.model.state_dict(), model.state_dict()
+        floats = [name for name, value in own.items() if value.is_floating_point()]
+        with torch.no_grad():
+            torch._foreach_lerp_([own[n] for n in floats], [new[n] for n in floats], part)
+            for name in own.keys() - set(floats):
+                own[name].copy_(new[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averaged weights."""
+        return self.model.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
+        """Take the averaged weights back."""
+        return self.model.load_state_dict(state_dict)
+
+
+def validate(model: Locator, crowds: Sequence[Crowd], *, bf16: bool) -> dict[str, float]:
+    """Count and find the people of whole images.
+
+    Returns:
+        For each dataset: `mae` and `rmse` of the counts over its images, and `f1@4` and `f1@8`,
+        the F1 of a maximum matching within 4 and 8 px over all its people.
+    """
+    figures: dict[str, float] = {}
+    for dataset in sorted({crowd.dataset for crowd in crowds}):
+        errors: list[int] = []
+        people = 0
+        matched = dict.fromkeys(MATCH_RADII_PX, 0)
+        for crowd in crowds:
+            if crowd.dataset != dataset:
+                continue
+            found = locate(crowd.image, model, bf16=bf16)
+            errors.append(len(found) - len(crowd.points_xy))
+            people += len(found) + len(crowd.points_xy)
+            for radius in MATCH_RADII_PX:
+                matched[radius] += count_matches(found.points_xy, crowd.points_xy, radius)
+        figures[f"{dataset}/mae"] = float(np.abs(errors).mean())
+        figures[f"{dataset}/rmse"] = float(np.sqrt(np.square(errors).mean()))
+        for radius in MATCH_RADII_PX:
+            figures[f"{dataset}/f1@{radius}"] = 2 * matched[radius] / max(1, people)
+    return figures
+
+
+def make_loader(batches: CropBatches, steps: range, workers: int, *, pin: bool) -> Iterable[Batch]:
+    """Batches of the steps in their order, made by some processes beside this one."""
+    # Forked workers share the images; elsewhere than on Linux a fork is not safe.
+    fork = "fork" if workers and sys.platform == "linux" else None
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        multiprocessing_context=fork,
+        prefetch_factor=3 if workers else None,
+        pin_memory=pin,
+    )
+
+
+def make_optimiser(
+    model: Locator, settings: LocatorTraining
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW with a lower rate for the trunk, and its schedule."""
+    # Lists, not sets: a resumed optimiser finds its state by position.
+    trunk = list(model.trunk.parameters())
+    in_trunk = {id(parameter) for parameter in trunk}
+    rest = [p for p in model.parameters() if id(p) not in in_trunk]
+    optimiser = torch.optim.AdamW(
+        [{"params": trunk, "lr": settings.rate_trunk}, {"params": rest, "lr": settings.rate_rest}],
+        weight_decay=WEIGHT_DECAY,
+    )
+    warm_up = max(1, min(500, settings.steps // 20))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: warm_cosine(step, settings.steps, warm_up)
+    )
+    return optimiser, schedule
+
+
+def batch_loss(model: Locator, batch: Batch) -> Tensor:
+    """P2R loss of a batch, on the network's device, the network in bfloat16 where it allows."""
+    device = model.logit.weight.device
+    frames, owner, cost, weight = (
+        part.to(device, non_blocking=True)
+        for part in (batch.frames, batch.owner, batch.cost, batch.weight)
+    )
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        logits = model(frames)
+    return p2r_loss(logits, owner, cost, weight, batch.points)
+
+
+def train_locator(
+    root: Path,
+    out: Path,
+    settings: LocatorTraining,
+    *,
+    init: Path | None = None,
+    device: str = "cpu",
+    workers: int = 0,
+    validate_every: int = 1000,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train the localiser, resuming from `out/checkpoint.pt` when it is there.
+
+    Args:
+        root: folder that holds the datasets.
+        out: folder of the run.
+        settings: what the run is.
+        init: weights to go on from, instead of an ImageNet trunk.
+        device: as torch names it.
+        workers: processes that make crops; 0 makes them in this one.
+        validate_every: steps between validations; the last step has one anyway.
+        say: called with lines of progress.
+
+    Returns:
+        Path of the averaged weights, `out/locator.safetensors`, in half precision: written at
+        each validation, with a line in `out/log.jsonl`.
+
+    Raises:
+        UsageError: no data, no trunk weights, a checkpoint of other settings or a damaged one, or
+            an `out` that is no folder.
+        InputError: an image or an annotation can't be read.
+    """
+    make_folder(out)
+    training, validation = load_crowds(root, settings.datasets, say)
+    say(f"{len(training)} images to train on, {len(validation)} to validate")
+    model = start_model(settings, init).to(device)
+    model.to(memory_format=torch.channels_last)
+    average = Average(model)
+    model.train()
+    optimiser, schedule = make_optimiser(model, settings)
+    parts: dict[str, Part] = {
+        "model": model,
+        "average": average,
+        "optimiser": optimiser,
+        "schedule": schedule,
+    }
+    checkpoint, weights = out / "checkpoint.pt", out / "locator.safetensors"
+    first = load_checkpoint(checkpoint, asdict(settings), parts, device)
+    if first:
+        say(f"resuming at step {first}")
+
+    cuda = device.startswith("cuda")
+    batches = CropBatches(training, settings.batch, settings.crop, settings.seed)
+    loader = make_loader(batches, range(first, settings.steps), workers, pin=cuda)
+    started = saved_at = time.monotonic()
+    # Sums stay on the device: asking for each loss would make it wait.
+    total, summed = torch.zeros((), device=device), 0
+    for step, batch in enumerate(loader, start=first):
+        loss = batch_loss(model, batch)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        optimiser.step()
+        schedule.step()
+        average.update(model, step)
+        total += loss.detach()
+        summed += 1
+        done = step + 1
+        last = done == settings.steps
+        if done % SAY_EVERY == 0 or last:
+            pace = (time.monotonic() - started) / (done - first)
+            mean = float(total) / summed
+            say(f"step {done}/{settings.steps} loss {mean:.5f} {pace:.3f} s/step")
+            total.zero_()
+            summed = 0
+        validating = done % validate_every == 0 or last
+        if validating:
+            figures = validate(average.model, validation, bf16=cuda)
+            say(" ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps({"step": done, **figures}) + "\n")
+            export_weights(average.model, weights)
+        if validating or time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
+            save_checkpoint(checkpoint, done, asdict(settings), parts)
+            saved_at = time.monotonic()
+    return weights
