@@ -133,6 +133,9 @@ def test_a_finished_run_is_not_run_again(
     monkeypatch.setattr(locator, "batch_loss", None)
     assert train_locator(root, undisturbed, SETTINGS, init=init, say=silent) == path
     assert path.read_bytes() == before
+    path.unlink()
+    train_locator(root, undisturbed, SETTINGS, init=init, say=silent)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("change", [{"steps": 5}, {"seed": 1}, {"crop": 96}, {"batch": 1}])
