@@ -35,8 +35,11 @@ def nano(
     crops: Annotated[int, typer.Option(min=1, help="Crops per step.")] = 4,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts per crop, at most.")] = 8,
     rate: Annotated[float, typer.Option(min=0.0, help="Factor on the learning rates.")] = 1.0,
-    composed: Annotated[int, typer.Option(min=0, help="Composed crowds to train on.")] = 300,
-    seed: Annotated[int, typer.Option(help="Seed of all chance.")] = 0,
+    validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 250,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that make crops; 0: none of their own.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all chance.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
@@ -61,7 +64,6 @@ def nano(
         prompts=prompts,
         rate_trunk=plain.rate_trunk * rate,
         rate_rest=plain.rate_rest * rate,
-        composed_scenes=composed,
         seed=seed,
     )
     path = train_nano(
@@ -71,6 +73,8 @@ def nano(
         rendered=rendered or (),
         init=init,
         device=resolve_device(device),
+        workers=workers,
+        validate_every=validate_every,
         say=(lambda line: None) if quiet else say,
     )
     print(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -10,14 +11,19 @@ from segment_anything.modeling.transformer import Attention, TwoWayAttentionBloc
 from torch import Tensor
 from torch.nn import functional
 
-CANDIDATES = 3
-"""Masks that SAM offers for one prompt: part, object, group."""
+SINGLE, CANDIDATES = 0, (1, 2, 3)
+"""Outputs of the decoder: one mask alone; and part, object, group."""
 
 
 def decode(
-    decoder: MaskDecoder, embedding: Tensor, position: Tensor, sparse: Tensor, dense: Tensor
+    decoder: MaskDecoder,
+    embedding: Tensor,
+    position: Tensor,
+    sparse: Tensor,
+    dense: Tensor,
+    outputs: Sequence[int] = CANDIDATES,
 ) -> tuple[Tensor, Tensor]:
-    """Answer the prompts of one crop with three masks each.
+    """Answer the prompts of one crop, or of one crop each, with some masks each.
 
     The same numbers, up to rounding, as `MaskDecoder.forward` with `multimask_output`. There each
     prompt gets a copy of the image's tokens; here they are one until the first block updates them,
@@ -25,13 +31,14 @@ def decode(
 
     Args:
         decoder: segment-anything's own module; its weights are used as they are.
-        embedding: (1, C, h, w) of the crop.
+        embedding: (1, C, h, w) of the crop, or (N, C, h, w) of the crop of each prompt.
         position: (1, C, h, w) positional encoding.
         sparse: (N, T, C) embedded points.
         dense: (1 or N, C, h, w) embedded mask prompts, the same for all prompts.
+        outputs: which of the decoder's K masks are wanted.
 
     Returns:
-        (N, 3, 4h, 4w) logits and (N, 3) predicted IoUs.
+        (N, K, 4h, 4w) logits and (N, K) predicted IoUs.
     """
     count = len(sparse)
     _, channels, height, width = embedding.shape
@@ -45,19 +52,18 @@ def decode(
         position.flatten(2).transpose(1, 2),
     )
     pixels = decoder.output_upscaling(image.transpose(1, 2).view(count, channels, height, width))
-    # Token 0 estimates IoUs, token 1 is the single mask; the three candidates follow.
+    # Token 0 estimates IoUs; the masks' tokens follow.
     weights = torch.stack(
-        [decoder.output_hypernetworks_mlps[i](queries[:, 1 + i]) for i in range(1, 1 + CANDIDATES)],
-        dim=1,
+        [decoder.output_hypernetworks_mlps[i](queries[:, 1 + i]) for i in outputs], dim=1
     )
     logits = (weights @ pixels.flatten(2)).unflatten(2, (4 * height, 4 * width))
-    return logits, decoder.iou_prediction_head(queries[:, 0])[:, 1:]
+    return logits, decoder.iou_prediction_head(queries[:, 0])[:, list(outputs)]
 
 
 def _transform(
     transformer: TwoWayTransformer, tokens: Tensor, image: Tensor, position: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Let tokens (N, T, C) and image (1, P, C) attend to each other: (N, T, C), (N, P, C)."""
+    """Let tokens (N, T, C) and image (1 or N, P, C) attend to each other: (N, T, C), (N, P, C)."""
     queries = tokens
     for layer in transformer.layers:
         queries, image = _block(cast(TwoWayAttentionBlock, layer), queries, image, tokens, position)

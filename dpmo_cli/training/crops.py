@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
+from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from dpmo_cli.geometry.nnec import disc_mask, disc_radii, disc_windows, neighbour_distances
 from dpmo_cli.geometry.points import FloatArray, group_points
@@ -24,31 +26,50 @@ POINT_NOISE = 0.06
 """Standard deviation of the clicks round the true point, in parts of the radius."""
 
 
+NEGATIVES = 4
+"""Neighbours that may be given beside a prompt, as points that are not the person's."""
+
+
 @dataclass(frozen=True)
 class PreparedScene:
-    """A scene with the disc of each point: `radii_px` is (N,) float64 px."""
+    """A scene with what every point needs.
+
+    Attributes:
+        scene: the truth.
+        radii_px: (N,) float64 discs.
+        nearest: (N, k) int64, the nearest other points, nearest first; k is at most NEGATIVES.
+        boxes: the rows and columns of each point's instance.
+    """
 
     scene: TruthScene
     radii_px: FloatArray
+    nearest: NDArray[np.int64]
+    boxes: list[tuple[slice, slice]]
 
 
 @dataclass(frozen=True)
 class Crop:
-    """One training example, in the network's frame.
+    """One training example, in the network's frame. Shares of cells are uint8, 255 is all of it.
 
     Attributes:
         image: (F, F, 3) uint8 RGB, padded with zeros at the right and at the bottom.
         valid_hw: the part of the frame that the image fills, px.
-        points_xy: (P, 2) float32 prompts, frame px.
-        truth: (P, F/2, F/2) float32, share of each cell that the instance fills inside its disc.
-        disc: (P, F/2, F/2) float32, share of each cell inside the disc.
+        points_xy: (P, 1 + k, 2) float32 prompts, frame px: the person, then k neighbours.
+        labels: (P, 1 + k) int64: 1 the person, 0 a neighbour, -1 no point.
+        visible: (P, F/2, F/2) share of each cell that the instance fills.
+        head: (P, F/2, F/2) the same for its head.
+        disc: (P, F/2, F/2) share of each cell inside the disc.
+        heads: whether heads are known.
     """
 
     image: NDArray[np.uint8]
     valid_hw: tuple[int, int]
     points_xy: NDArray[np.float32]
-    truth: NDArray[np.float32]
-    disc: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    visible: NDArray[np.uint8]
+    head: NDArray[np.uint8]
+    disc: NDArray[np.uint8]
+    heads: bool
 
 
 def prepare(scene: TruthScene) -> PreparedScene:
@@ -56,7 +77,17 @@ def prepare(scene: TruthScene) -> PreparedScene:
     size_hw = scene.labels.shape
     sites = group_points(scene.points_xy, (size_hw[0], size_hw[1]))
     radii = disc_radii(neighbour_distances(sites), (size_hw[0], size_hw[1]), 1.0)
-    return PreparedScene(scene, radii[sites.site_of_point])
+    count = min(NEGATIVES, len(scene.points_xy) - 1)
+    nearest = np.zeros((len(scene.points_xy), 0), dtype=np.int64)
+    if count:
+        _, order = cKDTree(scene.points_xy).query(scene.points_xy, k=count + 1)
+        # Of two points at one place either may come first; neither is its own neighbour.
+        own = order == np.arange(len(order))[:, None]
+        own[~own.any(axis=1), -1] = True
+        nearest = order[~own].reshape(len(order), count)
+    found = ndimage.find_objects(scene.labels)
+    boxes = [found[int(label) - 1] for label in scene.instance_ids]
+    return PreparedScene(scene, radii[sites.site_of_point], nearest, boxes)
 
 
 def photometric(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -99,26 +130,70 @@ def sample_crop(
     prompts: int,
     rng: np.random.Generator,
     *,
+    negatives: int = 0,
     augment: bool = True,
 ) -> Crop:
-    """Cut one crop with up to `prompts` prompts out of a scene that has at least one point.
+    """Cut one crop with `prompts` prompts out of a scene that has at least one point.
 
-    Without `augment` the crop is centred on a random point at the scale that a run uses.
+    Args:
+        prepared: the scene; when it has too few points, some are prompted twice.
+        frame_px: side of the network's frame.
+        prompts: number of prompts.
+        rng: source of all chance.
+        negatives: neighbours given beside each prompt, at most NEGATIVES.
+        augment: whether to change scale, light and clicks; otherwise the crop is centred on a
+            random point at the scale that a run uses.
     """
     scene = prepared.scene
     chosen = int(rng.integers(len(scene.points_xy)))
     x0, y0, x1, y1 = window = _window(prepared, chosen, frame_px, rng, augment)
     scale = frame_px / max(x1 - x0, y1 - y0)
     height, width = fitted_size((y1 - y0, x1 - x0), frame_px)
-    picture = Image.fromarray(scene.image[y0:y1, x0:x1]).resize(
-        (width, height), Image.Resampling.BILINEAR
-    )
-    if augment:
+    picture = Image.fromarray(scene.image[y0:y1, x0:x1])
+    # What the camera did happened at the photo's own resolution, before tiles magnify it.
+    early = augment and rng.random() < 0.7
+    if early:
+        picture = photometric(picture, rng)
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    if augment and not early:
         picture = photometric(picture, rng)
     frame = np.zeros((frame_px, frame_px, 3), dtype=np.uint8)
     frame[:height, :width] = np.asarray(picture)
 
-    xy = scene.points_xy
+    picks = _picks(prepared, chosen, window, scale, prompts, rng)
+    members = np.concatenate([picks[:, None], prepared.nearest[picks][:, :negatives]], axis=1)
+    points_xy = np.zeros((prompts, 1 + negatives, 2), dtype=np.float32)
+    labels = np.full((prompts, 1 + negatives), -1, dtype=np.int64)
+    clicks = scene.points_xy[members]
+    if augment:
+        noise = POINT_NOISE * rng.choice([0.5, 1.0, 2.0]) * prepared.radii_px[members]
+        clicks = clicks + rng.normal(size=clicks.shape) * noise[..., None]
+    points_xy[:, : members.shape[1]] = (clicks - (x0, y0) + 0.5) * scale - 0.5
+    labels[:, : members.shape[1]] = 0
+    labels[:, 0] = 1
+
+    cells = frame_px // 2
+    grids = np.stack([_cells(prepared, int(pick), window, scale, cells) for pick in picks], axis=1)
+    if augment and rng.random() < 0.5 and width == frame_px:
+        frame = frame[:, ::-1].copy()
+        points_xy[..., 0] = frame_px - 1 - points_xy[..., 0]
+        grids = grids[..., ::-1].copy()
+    visible, head, disc = np.rint(255 * grids).astype(np.uint8)
+    known = scene.heads is not None
+    return Crop(frame, (height, width), points_xy, labels, visible, head, disc, known)
+
+
+def _picks(
+    prepared: PreparedScene,
+    chosen: int,
+    window_xyxy: tuple[int, int, int, int],
+    scale: float,
+    prompts: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """The point that the crop was made for and others near it, (prompts,) indices."""
+    x0, y0, x1, y1 = window_xyxy
+    xy = prepared.scene.points_xy
     radii = prepared.radii_px * scale
     fits = (xy >= (x0, y0)).all(axis=1) & (xy < (x1, y1)).all(axis=1)
     fits &= (radii >= PROMPT_RADIUS_PX[0]) & (radii <= PROMPT_RADIUS_PX[1])
@@ -126,26 +201,9 @@ def sample_crop(
     # Neighbours teach most: two points in one crop must give two masks.
     others = np.flatnonzero(fits)
     order = np.argsort(((xy[others] - xy[chosen]) ** 2).sum(axis=1))
-    others = others[order][: 2 * (prompts - 1)]
-    picks = np.concatenate([[chosen], rng.permutation(others)[: prompts - 1]]).astype(np.int64)
-
-    points, truths, discs = [], [], []
-    cells = frame_px // 2
-    for pick in picks:
-        click = xy[pick]
-        if augment:
-            click = click + rng.normal(0, POINT_NOISE * prepared.radii_px[pick], size=2)
-        points.append((click - (x0, y0) + 0.5) * scale - 0.5)
-        truth, disc = _cells(prepared, int(pick), window, scale, cells)
-        truths.append(truth)
-        discs.append(disc)
-    points_xy = np.array(points, dtype=np.float32)
-    truth_cells, disc_cells = np.stack(truths), np.stack(discs)
-    if augment and rng.random() < 0.5 and width == frame_px:
-        frame = frame[:, ::-1].copy()
-        points_xy[:, 0] = frame_px - 1 - points_xy[:, 0]
-        truth_cells, disc_cells = truth_cells[..., ::-1].copy(), disc_cells[..., ::-1].copy()
-    return Crop(frame, (height, width), points_xy, truth_cells, disc_cells)
+    others = rng.permutation(others[order][: 2 * (prompts - 1)])
+    picks = np.concatenate([[chosen], others[: prompts - 1]]).astype(np.int64)
+    return np.resize(picks, prompts)
 
 
 def _cells(
@@ -154,19 +212,25 @@ def _cells(
     window_xyxy: tuple[int, int, int, int],
     scale: float,
     cells: int,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Truth inside the disc, and the disc, as shares of the cells of the network's mask grid."""
+) -> NDArray[np.float32]:
+    """Instance, head and disc as shares of the cells of the network's mask grid: (3, c, c)."""
     scene, radius = prepared.scene, prepared.radii_px
     size_hw = (scene.labels.shape[0], scene.labels.shape[1])
     own = disc_windows(scene.points_xy[index : index + 1], radius[index : index + 1], size_hw)[0]
-    x0, y0 = int(own[0]), int(own[1])
-    x1, y1 = int(own[2]), int(own[3])
+    x0, y0, x1, y1 = (int(edge) for edge in own)
     disc = disc_mask(scene.points_xy[index], float(radius[index]), (x0, y0, x1, y1))
-    instance = scene.labels[y0:y1, x0:x1] == scene.instance_ids[index]
-    corner_xy = (float(window_xyxy[0] - x0), float(window_xyxy[1] - y0))
-    step_px = 2.0 / scale
-    truth = _resample(instance & disc, corner_xy, step_px, cells)
-    return truth, _resample(disc, corner_xy, step_px, cells)
+    rows, columns = prepared.boxes[index]
+    visible = scene.labels[rows, columns] == scene.instance_ids[index]
+    head = np.zeros((1, 1), dtype=np.bool_)
+    if scene.heads is not None:
+        head = visible & scene.heads[rows, columns]
+
+    def grid(mask: NDArray[np.bool_], left: int, top: int) -> NDArray[np.float32]:
+        corner_xy = (float(window_xyxy[0] - left), float(window_xyxy[1] - top))
+        return _resample(mask, corner_xy, 2.0 / scale, cells)
+
+    corner = (columns.start, rows.start)
+    return np.stack([grid(visible, *corner), grid(head, *corner), grid(disc, x0, y0)])
 
 
 def _resample(
@@ -180,19 +244,18 @@ def _resample(
         step_px: side of a cell in the mask's pixels.
         cells: number of cells along each axis.
     """
-    height, width = mask.shape
-
-    def weights(length: int, offset: float) -> NDArray[np.float32]:
-        edges = offset + step_px * np.arange(cells + 1)
-        pixels = np.arange(length)
-        covered = np.clip(edges[:, None] - pixels[None, :], 0, 1)
-        share: NDArray[np.float32] = (np.diff(covered, axis=0) / step_px).astype(np.float32)
-        return share
-
-    grid: NDArray[np.float32] = (
-        weights(height, offset_xy[1]) @ mask.astype(np.float32) @ weights(width, offset_xy[0]).T
-    )
-    return grid
+    # A mask's integral is linear between pixel borders, so interpolation loses nothing.
+    integral = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), dtype=np.float32)
+    integral[1:, 1:] = mask.cumsum(axis=0, dtype=np.int32).cumsum(axis=1)
+    for axis, offset in enumerate(offset_xy[::-1]):
+        length = mask.shape[axis]
+        edges = np.clip(offset + step_px * np.arange(cells + 1), 0, length)
+        below = np.minimum(edges.astype(np.int64), max(0, length - 1))
+        part = (edges - below).astype(np.float32)
+        part = part[:, None] if axis == 0 else part[None]
+        integral = (1 - part) * integral.take(below, axis) + part * integral.take(below + 1, axis)
+    grid: NDArray[np.float32] = np.diff(np.diff(integral, axis=0), axis=1) / step_px**2
+    return np.clip(grid, 0, 1)
 
 
 def usable(scenes: Sequence[TruthScene]) -> list[PreparedScene]:

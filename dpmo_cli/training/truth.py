@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,11 @@ from dpmo_cli.errors import UsageError
 HEAD_PART = 0.13
 """Upper part of a standing person's mask that is taken for the head."""
 PERSON = 1
+LAST_THING = 90
+"""COCO numbers things up to here and stuff, as sky and grass, above."""
 MIN_PIXELS = 12
+
+Json = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class TruthScene:
         labels: (H, W) int32, the instance that is visible at a pixel, 0 for none.
         instance_ids: (N,) int32, the instances that have a point.
         points_xy: (N, 2) float64 px, on a visible pixel of the instance.
+        heads: (H, W) bool, the visible pixels of `labels` that belong to heads; None where
+            instances have none, as nuclei, or where nobody knows.
     """
 
     name: str
@@ -39,6 +46,7 @@ class TruthScene:
     labels: NDArray[np.int32]
     instance_ids: NDArray[np.int32]
     points_xy: NDArray[np.float64]
+    heads: NDArray[np.bool_] | None = None
 
 
 def is_validation(name: str) -> bool:
@@ -59,12 +67,19 @@ def snap_into(mask: NDArray[np.bool_], point_xy: tuple[float, float]) -> tuple[f
     return float(columns[nearest]), float(rows[nearest])
 
 
+def head_of(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The top 13 % of a person's rows."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    end = int(np.ceil(rows[0] + max(1.0, HEAD_PART * (rows[-1] - rows[0] + 1))))
+    head = mask.copy()
+    head[end:] = False
+    return head
+
+
 def head_point(mask: NDArray[np.bool_]) -> tuple[float, float]:
     """Centroid of the top 13 % of a person's rows, snapped into the mask: x, y."""
-    rows, columns = np.nonzero(mask)
-    limit = rows.min() + max(1.0, HEAD_PART * (rows.max() - rows.min() + 1))
-    head = rows < limit
-    return snap_into(mask, (float(columns[head].mean()), float(rows[head].mean())))
+    rows, columns = np.nonzero(head_of(mask))
+    return snap_into(mask, (float(columns.mean()), float(rows.mean())))
 
 
 def deepest_point(mask: NDArray[np.bool_]) -> tuple[float, float]:
@@ -80,6 +95,7 @@ def scene_from_labels(
     """Give every instance of a label map its point: a head's or the deepest."""
     ids: list[int] = []
     points: list[tuple[float, float]] = []
+    all_heads = np.zeros(labels.shape, dtype=np.bool_) if heads else None
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
@@ -87,6 +103,8 @@ def scene_from_labels(
         if mask.sum() < MIN_PIXELS:
             continue
         x, y = head_point(mask) if heads else deepest_point(mask)
+        if all_heads is not None:
+            all_heads[box] |= head_of(mask)
         ids.append(index)
         points.append((x + box[1].start, y + box[0].start))
     return TruthScene(
@@ -95,6 +113,7 @@ def scene_from_labels(
         labels,
         np.array(ids, dtype=np.int32),
         np.array(points, dtype=np.float64).reshape(-1, 2),
+        all_heads,
     )
 
 
@@ -116,8 +135,8 @@ def penn_fudan(data: Path) -> Iterator[TruthScene]:
         yield scene_from_labels(f"PennFudanPed/{path.name}", image, labels, heads=True)
 
 
-def coco_persons(data: Path) -> Iterator[TruthScene]:
-    """Persons of the panoptic images in `DATA/COCO_panoptic_100`; also images without any."""
+def _coco_panoptic(data: Path) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.int32], Json]]:
+    """File name, image, segment ids and segments of the images in `DATA/COCO_panoptic_100`."""
     folder = data / "COCO_panoptic_100"
     listing = folder / "panoptic/panoptic_train2017.json"
     if not listing.is_file():
@@ -128,15 +147,29 @@ def coco_persons(data: Path) -> Iterator[TruthScene]:
         path = folder / "panoptic/panoptic_train2017" / entry["file_name"]
         colours = _pixels(path, "RGB").astype(np.int32)
         codes = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
-        labels = np.zeros(codes.shape, dtype=np.int32)
-        persons = [
-            s for s in entry["segments_info"] if s["category_id"] == PERSON and not s["iscrowd"]
-        ]
-        for number, segment in enumerate(persons, start=1):
-            labels[codes == segment["id"]] = number
         name = f"{entry['image_id']:012d}.jpg"
         image = _pixels(folder / "images/train2017" / name, "RGB")
+        yield name, image, codes, [s for s in entry["segments_info"] if not s["iscrowd"]]
+
+
+def coco_persons(data: Path) -> Iterator[TruthScene]:
+    """Persons of the panoptic images in `DATA/COCO_panoptic_100`; also images without any."""
+    for name, image, codes, segments in _coco_panoptic(data):
+        labels = np.zeros(codes.shape, dtype=np.int32)
+        persons = [s for s in segments if s["category_id"] == PERSON]
+        for number, segment in enumerate(persons, start=1):
+            labels[codes == segment["id"]] = number
         yield scene_from_labels(f"COCO_panoptic_100/{name}", image, labels, heads=True)
+
+
+def coco_things(data: Path) -> Iterator[TruthScene]:
+    """Everything but persons that can be counted in the images of `DATA/COCO_panoptic_100`."""
+    for name, image, codes, segments in _coco_panoptic(data):
+        labels = np.zeros(codes.shape, dtype=np.int32)
+        things = [s for s in segments if PERSON < s["category_id"] <= LAST_THING]
+        for number, segment in enumerate(things, start=1):
+            labels[codes == segment["id"]] = number
+        yield scene_from_labels(f"COCO_panoptic_100/{name}", image, labels, heads=False)
 
 
 def nuclei(data: Path) -> Iterator[TruthScene]:
@@ -167,4 +200,7 @@ def labelled_scenes(root: Path) -> Iterator[TruthScene]:
             labels = _pixels(truth).astype(np.int32)
             ids = np.arange(1, len(points_xy) + 1, dtype=np.int32)
             image = _pixels(entry.image_path, "RGB")
-            yield TruthScene(f"{root.name}/{entry.file_name}", image, labels, ids, points_xy)
+            head_path = truth.parent / "heads" / truth.name
+            heads = _pixels(head_path) > 0 if head_path.is_file() else None
+            name = f"{root.name}/{entry.file_name}"
+            yield TruthScene(name, image, labels, ids, points_xy, heads)

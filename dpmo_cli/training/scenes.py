@@ -1,0 +1,224 @@
+"""The scenes that nano learns from and is measured on, and the batches drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dpmo_cli.errors import UsageError
+from dpmo_cli.sam.nano import FRAME_PX
+from dpmo_cli.training import truth
+from dpmo_cli.training.compose import (
+    GROUPS,
+    ROWS,
+    Cutout,
+    compose_crowd,
+    compose_dense_crowd,
+    cut_out_persons,
+)
+from dpmo_cli.training.crops import NEGATIVES, Crop, PreparedScene, prepare, sample_crop, usable
+from dpmo_cli.training.truth import TruthScene
+
+COMPOSED = "composed"
+SOURCE_WEIGHTS = {COMPOSED: 0.6, "nuclei": 0.17, "photos": 0.11, "things": 0.06, "rendered": 0.06}
+"""How often crops come from each source; sources that are missing are left out."""
+CROPS_OF_A_CROWD = 10
+"""Crops cut from one composed crowd: composing costs more than cutting."""
+HEIGHTS_PX = (240, 480)
+NEGATIVES_GIVEN = (0, 0, 1, 2, NEGATIVES)
+"""Numbers of neighbours that batches give with their prompts, equally often."""
+VALIDATION_CROWDS = 12
+VALIDATION_SIZE_HW = (480, 640)
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What crowds are composed of: cut-out persons, and photos without persons."""
+
+    cutouts: list[Cutout]
+    photos: list[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Scenes by source, and what crowds are composed of on the way."""
+
+    ingredients: Ingredients
+    scenes: dict[str, list[PreparedScene]] = field(default_factory=dict)
+
+
+class Batch(NamedTuple):
+    """The crops of one step; (B, P, ...) with P prompts a crop, shares of cells from 0 to 255."""
+
+    images: Tensor
+    valid_hw: Tensor
+    points_xy: Tensor
+    labels: Tensor
+    visible: Tensor
+    head: Tensor
+    disc: Tensor
+    heads: Tensor
+
+
+def ingredients_of(persons: Sequence[TruthScene]) -> Ingredients:
+    """Cut persons out of scenes, and keep the photos that have none."""
+    photos = [scene.image for scene in persons if not len(scene.instance_ids)]
+    plain = np.full((480, 640, 3), 110, dtype=np.uint8)
+    return Ingredients(cut_out_persons(persons), photos or [plain])
+
+
+def load_material(
+    data: Path, rendered: Sequence[Path], say: Callable[[str], None]
+) -> tuple[Material, Material]:
+    """Read all scenes with true masks: for training and for validation, by the project's rule.
+
+    Crowds for training are composed when a batch is drawn; those for validation are fixed, as
+    dense as `compose_dense_crowd` makes them, from both recipes.
+
+    Args:
+        data: folder that holds PennFudanPed, COCO_panoptic_100 and DSB2018.
+        rendered: roots of scene sets written by `examples.render`.
+        say: called with a line of progress.
+
+    Raises:
+        UsageError: the folder holds no scenes of persons, or all of them are for validation.
+    """
+    say("reading scenes with true masks")
+    persons = [*truth.penn_fudan(data), *truth.coco_persons(data)]
+    if not any(len(scene.points_xy) for scene in persons):
+        raise UsageError(
+            f"{data}: no scenes of persons; give the folder that holds PennFudanPed or "
+            "COCO_panoptic_100"
+        )
+    drawn = [scene for root in rendered for scene in truth.labelled_scenes(root)]
+    whole = {
+        "nuclei": list(truth.nuclei(data)),
+        "photos": persons,
+        "things": list(truth.coco_things(data)),
+        "rendered": drawn,
+    }
+    parts: list[Material] = []
+    for validation in (False, True):
+        part = {
+            name: [s for s in scenes if truth.is_validation(s.name) == validation]
+            for name, scenes in whole.items()
+        }
+        material = Material(ingredients_of(part["photos"]))
+        material.scenes.update({name: usable(scenes) for name, scenes in part.items()})
+        parts.append(material)
+    training, held_out = parts
+    if not any(training.scenes.values()):
+        raise UsageError(f"{data}: all its scenes are for validation; add more to train on")
+    if held_out.ingredients.cutouts:
+        say(f"composing {2 * VALIDATION_CROWDS} crowds for validation")
+        for name, recipe in ((COMPOSED, ROWS), ("groups", GROUPS)):
+            held_out.scenes[name] = [
+                prepare(
+                    compose_dense_crowd(
+                        f"{name}/{number}",
+                        held_out.ingredients.cutouts,
+                        held_out.ingredients.photos,
+                        VALIDATION_SIZE_HW,
+                        np.random.default_rng((number, len(name))),
+                        recipe,
+                    )
+                )
+                for number in range(VALIDATION_CROWDS)
+            ]
+    return training, held_out
+
+
+@dataclass(frozen=True)
+class CropBatches(Dataset[Batch]):
+    """The batch of each step; chance depends on the seed and the step alone.
+
+    Attributes:
+        material: for training.
+        crops, prompts: crops of a batch, and prompts of a crop.
+        seed: of all chance.
+    """
+
+    material: Material
+    crops: int
+    prompts: int
+    seed: int
+
+    def __getitem__(self, step: int) -> Batch:
+        """Draw the batch of a step."""
+        rng = np.random.default_rng((self.seed, 2, step))
+        names = [name for name in SOURCE_WEIGHTS if self._has(name)]
+        weights = np.array([SOURCE_WEIGHTS[name] for name in names])
+        picks = rng.choice(len(names), size=self.crops, p=weights / weights.sum())
+        # A run gives the same number of neighbours with every prompt, most often none.
+        negatives = int(rng.choice(NEGATIVES_GIVEN))
+        crops: list[Crop] = []
+        crowd: PreparedScene | None = None
+        cut = 0
+        for pick in picks:
+            if names[pick] == COMPOSED:
+                if crowd is None or cut == CROPS_OF_A_CROWD:
+                    crowd, cut = self._compose(rng), 0
+                scene, cut = crowd, cut + 1
+            else:
+                scenes = self.material.scenes[names[pick]]
+                scene = scenes[rng.integers(len(scenes))]
+            crops.append(sample_crop(scene, FRAME_PX, self.prompts, rng, negatives=negatives))
+        return collate(crops)
+
+    def _has(self, source: str) -> bool:
+        if source == COMPOSED:
+            return bool(self.material.ingredients.cutouts)
+        return bool(self.material.scenes.get(source))
+
+    def _compose(self, rng: np.random.Generator) -> PreparedScene:
+        parts = self.material.ingredients
+        while True:
+            height = int(rng.integers(*HEIGHTS_PX))
+            size_hw = (height, height * 4 // 3)
+            scene = compose_crowd(COMPOSED, parts.cutouts, parts.photos, size_hw, rng)
+            if len(scene.points_xy):
+                return prepare(scene)
+
+
+def validation_crops(
+    scenes: Sequence[PreparedScene], count: int, prompts: int, seed: int, negatives: int = 0
+) -> list[Crop]:
+    """Crops of random scenes, as a run would cut them; the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    return [
+        sample_crop(
+            scenes[rng.integers(len(scenes))],
+            FRAME_PX,
+            prompts,
+            rng,
+            negatives=negatives,
+            augment=False,
+        )
+        for _ in range(count)
+    ]
+
+
+def collate(crops: Sequence[Crop]) -> Batch:
+    """Stack crops of equally many prompts."""
+
+    def stack(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(crop, name) for crop in crops]))
+
+    return Batch(
+        images=stack("image"),
+        valid_hw=torch.tensor([crop.valid_hw for crop in crops]),
+        points_xy=stack("points_xy"),
+        labels=stack("labels"),
+        visible=stack("visible"),
+        head=stack("head"),
+        disc=stack("disc"),
+        heads=torch.tensor([crop.heads for crop in crops]),
+    )
