@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpmo_cli.datasets.base import Heads
+from dpmo_cli.geometry.extents import EXTENTS
 from dpmo_cli.geometry.rle import Rle, rle_window
-from dpmo_cli.masks.segment import Method, segment_image
+from dpmo_cli.masks.segment import NEGATIVES, Method, segment_image
 from dpmo_cli.pipeline.rows import segmented_rows
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.sam.models import load_engine, resolve_engine
@@ -75,6 +76,8 @@ def masks_from_points(
     prompt_batch: int | None = None,
     nnec_scale: float = 1.0,
     tiles: bool = True,
+    extent: str = "nnec",
+    negatives: int | None = None,
 ) -> list[PointMask]:
     """Turn the head points of one image into disjoint masks, one for each point.
 
@@ -90,6 +93,8 @@ def masks_from_points(
         prompt_batch: prompts per decoder call; None leaves it to the byte budget.
         nnec_scale: factor on the distance to the nearest neighbour, which bounds each mask.
         tiles: magnify dense parts of the image.
+        extent: `nnec` for the person inside the disc, `head`, or `visible` for the whole person.
+        negatives: neighbours that each prompt names as others; None takes the network's default.
 
     Returns:
         One `PointMask` per point, in the order of the points.
@@ -117,9 +122,15 @@ def masks_from_points(
         raise ValueError(f"points must be (N, 2), not {points_xy.shape}")
     if not 0 < nnec_scale < math.inf:
         raise ValueError(f"nnec_scale must be positive and finite, not {nnec_scale}")
+    if extent not in EXTENTS:
+        raise ValueError(f"extent must be one of {', '.join(EXTENTS)}, not {extent}")
+    if negatives is None:
+        negatives = NEGATIVES.get(sam, 0)
     path = None if checkpoint is None else Path(checkpoint)
     engine = _engine(sam, path, device, dtype, prompt_batch)
-    segmented = segment_image(image, points_xy, engine, Method(nnec_scale, tiles))
+    segmented = segment_image(
+        image, points_xy, engine, Method(nnec_scale, tiles, extent, negatives)
+    )
     rows = segmented_rows("", 0, Heads(points_xy), segmented).to_pylist()
     return [
         PointMask(

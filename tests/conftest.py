@@ -98,6 +98,7 @@ class FakeEngine:
 
     frame_px: int = 256
     cells: int = 64
+    extents: tuple[str, ...] = ()
     batch: int = 64
     halvings: int = 0
     loads: int = 0
@@ -117,7 +118,11 @@ class FakeEngine:
         ]
 
     def prompt(
-        self, encoded: Encoded, points_xy: NDArray[np.float64], labels: NDArray[np.int64]
+        self,
+        encoded: Encoded,
+        points_xy: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        extent: str | None = None,
     ) -> Iterator[Answer]:
         grid = torch.arange(self.cells, dtype=torch.float32)
         sizes = torch.tensor([2.0, 3.0, 5.0]) + encoded.embedding / 128

@@ -10,6 +10,7 @@ import typer
 
 from dpmo_cli.cli.console import print_json, say, warn
 from dpmo_cli.errors import UsageError
+from dpmo_cli.geometry.extents import EXTENTS
 
 if TYPE_CHECKING:
     from dpmo_cli.pipeline.convert import Summary
@@ -65,6 +66,22 @@ def convert(
         str,
         typer.Option(envvar="DPMO_TILES", help="auto magnifies dense parts; off does not."),
     ] = "auto",
+    extent: Annotated[
+        str,
+        typer.Option(
+            envvar="DPMO_EXTENT",
+            help="nnec (the person inside the disc), head, or visible (the whole person).",
+        ),
+    ] = "nnec",
+    negatives: Annotated[
+        int | None,
+        typer.Option(
+            envvar="DPMO_NEGATIVES",
+            min=0,
+            max=8,
+            help="Neighbours that each prompt names as others. Default: 1 for nano, else 0.",
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(envvar="DPMO_LIMIT", min=1, help="Only the first images of each split."),
@@ -105,6 +122,8 @@ def convert(
     """
     if tiles not in ("auto", "off"):
         raise UsageError(f"--tiles {tiles}: unknown; use auto or off")
+    if extent not in EXTENTS:
+        raise UsageError(f"--extent {extent}: unknown; use one of {', '.join(EXTENTS)}")
     if not 0 < nnec_scale < float("inf"):
         raise UsageError(f"--nnec-scale {nnec_scale}: must be a positive number")
     if os.path.isfile(out):  # as Path.is_file, but false for what can't be looked at
@@ -119,7 +138,7 @@ def convert(
         choose_splits(opened, wanted), limit, None if shard is None else Shard.parse(shard)
     )
 
-    from dpmo_cli.masks.segment import EXTENT, Method
+    from dpmo_cli.masks.segment import NEGATIVES, Method
     from dpmo_cli.pipeline.convert import Job, run_job
     from dpmo_cli.pipeline.settings import Settings
     from dpmo_cli.sam.models import load_engine, resolve_engine
@@ -129,7 +148,7 @@ def convert(
     )
     settings = Settings(
         dataset=opened.name,
-        extent=EXTENT,
+        extent=extent,
         sam=spec.name,
         weights_sha256=spec.weights_sha256,
         device=spec.device.split(":")[0],
@@ -137,12 +156,13 @@ def convert(
         prompt_batch=spec.prompt_batch,
         nnec_scale=nnec_scale,
         tiles=tiles,
+        negatives=NEGATIVES.get(spec.name, 0) if negatives is None else negatives,
     )
     job = Job(
         dataset=opened,
         out=out,
         settings=settings,
-        method=Method(nnec_scale, tiles == "auto"),
+        method=Method(nnec_scale, tiles == "auto", extent, settings.negatives),
         selection=selection,
         load_engine=lambda: load_engine(spec),
         config={
@@ -157,6 +177,8 @@ def convert(
             "prompt_batch": prompt_batch,
             "nnec_scale": nnec_scale,
             "tiles": tiles,
+            "extent": extent,
+            "negatives": settings.negatives,
             "limit": limit,
             "shard": shard,
             "strict": strict,

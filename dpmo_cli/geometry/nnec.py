@@ -26,6 +26,25 @@ def neighbour_distances(sites: Sites) -> FloatArray:
     return np.asarray(np.minimum(distances[:, 1], FAR_PX))
 
 
+def nearest_others(points_xy: FloatArray, count: int) -> IntArray:
+    """The nearest other points of each, nearest first: (N, k) int64, k at most `count`.
+
+    Args:
+        points_xy: (N, 2) float64 px, finite.
+        count: how many are wanted.
+    """
+    count = min(count, len(points_xy) - 1)
+    if count < 1:
+        return np.zeros((len(points_xy), 0), dtype=np.int64)
+    # The tree finds nothing at distances that are too large to square.
+    places = np.clip(points_xy, -FAR_PX, FAR_PX)
+    _, order = cKDTree(places).query(places, k=count + 1)
+    # Of several points at one place any may come first; none is its own neighbour.
+    own = order == np.arange(len(order))[:, None]
+    own[~own.any(axis=1), -1] = True
+    return np.asarray(order[~own].reshape(len(order), count), dtype=np.int64)
+
+
 def disc_radii(distances_px: FloatArray, size_hw: tuple[int, int], scale: float) -> FloatArray:
     """Radii of the discs: max(3, min(scale * distance, half the shorter side)).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dpmo_cli.geometry.extents import HEAD, IN_DISC, NNEC
+
 STABILITY_OFFSET = 1.0
 """Logits by which the threshold is moved up and down; segment-anything's own value."""
 RIVAL_SCORE = 0.9
 """A candidate with this part of the best score rivals it."""
 RIVAL_IOU = 0.5
 """Rivals that overlap less than this disagree."""
+HEAD_OF_DISC = 0.21
+"""Median part of its disc that a head fills: an ellipse in a box a 3.8th as large (NWPU val)."""
+HEAD_SPREAD = 0.8
+"""How far heads stray from it, as a standard deviation of the logarithm."""
 MISSES_POINT = 0.1
 """What is left of the score of a candidate that does not hold its own point."""
 
@@ -28,7 +35,7 @@ class Choice:
         predicted_iou: (n,) float32, the network's estimate for the chosen mask, 0 to 1.
         stability: (n,) float32, IoU of the mask with itself at a higher and a lower threshold.
         retained: (n,) float32, part of the mask that its disc holds.
-        score: (n,) float32, the product of the three.
+        score: (n,) float32, the product of the first two; with several candidates, of all three.
         holds_point: (n,) bool.
         ambiguous: (n,) bool, whether a rival of almost the same score is another mask.
     """
@@ -47,6 +54,7 @@ def choose(
     predicted_ious: Tensor,
     points_cells: NDArray[np.float64],
     radii_cells: NDArray[np.float64],
+    extent: str = NNEC,
 ) -> Choice:
     """Choose one candidate for each prompt.
 
@@ -55,6 +63,7 @@ def choose(
         predicted_ious: (n, c) float32.
         points_cells: (n, 2) float64 sites, x then y, in cells; cell centres are integers.
         radii_cells: (n,) float64 discs, in cells.
+        extent: what of a person a mask is to hold.
     """
     count, _, height, width = logits.shape
     device = logits.device
@@ -74,12 +83,23 @@ def choose(
     disc = disc[:, None]
 
     positive = logits > 0
-    kept = positive & disc
-    retained = _share(kept, positive)
-    stability = _share((logits > STABILITY_OFFSET) & disc, (logits > -STABILITY_OFFSET) & disc)
+    bound = disc if extent in IN_DISC else torch.ones_like(disc)
+    kept = positive & bound
+    retained = _share(positive & disc, positive)
+    stability = _share((logits > STABILITY_OFFSET) & bound, (logits > -STABILITY_OFFSET) & bound)
     holds = positive[rows, :, row, column]
     predicted = predicted_ious.clamp(0, 1)
-    scores = predicted * stability * retained
+    scores = predicted * stability
+    # Masks that were made for no extent are better the less the disc cuts off; a mask that was
+    # made for it loses what lies outside by intention.
+    several = logits.shape[1] > 1
+    if several and extent in IN_DISC:
+        scores = scores * retained
+    if several and extent == HEAD:
+        # A head has a usual size.
+        area = kept.sum(dim=(2, 3)) / disc.sum(dim=(2, 3)).clamp(min=1)
+        off = (area.clamp(min=1e-6).log() - math.log(HEAD_OF_DISC)) / HEAD_SPREAD
+        scores = scores * torch.exp(-0.5 * off**2)
     ranked = scores * torch.where(holds, 1.0, MISSES_POINT)
     best = ranked.argmax(dim=1)
 

@@ -24,7 +24,7 @@ FULLY_OCCLUDED = "fully_occluded"
 UNREADABLE = "unreadable_image"
 
 REASONS: Mapping[str, str] = {
-    LOW_SCORE: "the score is below 0.25",
+    LOW_SCORE: "the score is below 0.45",
     LEAKS: "the disc holds less than half of the mask that the network drew",
     MISSES_POINT: "no candidate mask holds the point",
     AMBIGUOUS: "another candidate of almost the same score is a different mask",
@@ -42,7 +42,7 @@ REASONS: Mapping[str, str] = {
 }
 """All reasons with what they mean."""
 
-SCORE_LIMIT = 0.25
+SCORE_LIMIT = 0.45
 RETAINED_LIMIT = 0.5
 TINY_OF_DISC = 0.02
 TINY_PX = 6

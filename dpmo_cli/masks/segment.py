@@ -8,15 +8,17 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmo_cli.geometry.extents import IN_DISC, NNEC
 from dpmo_cli.geometry.nnec import (
     clamped,
     disc_mask,
     disc_radii,
     disc_windows,
     local_spacing,
+    nearest_others,
     neighbour_distances,
 )
-from dpmo_cli.geometry.points import FloatArray, Sites, group_points
+from dpmo_cli.geometry.points import FloatArray, IntArray, Sites, group_points
 from dpmo_cli.geometry.rle import Rle, WindowXYXY, frame_rle
 from dpmo_cli.geometry.tiles import Tile, adaptive_tiles, whole_image
 from dpmo_cli.masks import reasons
@@ -24,11 +26,13 @@ from dpmo_cli.masks.choice import choose
 from dpmo_cli.masks.ownership import component_at, own_pixels
 from dpmo_cli.sam.engine import Encoded, PromptEngine
 
-EXTENT = "nnec"
-"""What a mask is: the person's visible pixels inside the person's disc."""
 TARGET_RADIUS_PX = {256: 32.0, 1024: 64.0}
 """Radius that the tiles give to discs in the frame of nano (256 px) and of SAM's ViTs."""
 TILES_AT_ONCE = 8
+FAR_OF_CROP = 2.0
+"""Neighbours further off than this many sides of the crop are not named."""
+NEGATIVES = {"nano": 1}
+"""Neighbours that a prompt names, by network; none for the others, which they confuse."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,14 @@ class Method:
     Attributes:
         nnec_scale: factor on the neighbour's distance that gives the radius.
         tiles: whether dense parts are magnified; otherwise the image is one tile.
+        extent: what of a person a mask holds, one of `EXTENTS`.
+        negatives: nearest other sites that each prompt names as not the person's.
     """
 
     nnec_scale: float = 1.0
     tiles: bool = True
+    extent: str = NNEC
+    negatives: int = 0
 
 
 @dataclass
@@ -106,8 +114,10 @@ class SegmentedImage:
 
 @dataclass
 class _Work:
-    """What the tiles of an image fill in, site by site."""
+    """What the tiles of an image need, and fill in, site by site."""
 
+    radii: FloatArray
+    neighbours: IntArray
     windows: list[WindowXYXY]
     claims: list[NDArray[np.bool_] | None]
     scores: Scores
@@ -171,28 +181,39 @@ def segment_image(
     prompted = visible & sites.inside
     chosen = np.flatnonzero(prompted)
 
-    work = _start(sites, radii, size_hw, seconds)
+    work = _start(sites, radii, size_hw, method, seconds)
     tiles = plan_tiles(sites, distances, radii, chosen, size_hw, engine.frame_px, method)
     for start in range(0, len(tiles), TILES_AT_ONCE):
-        _decode_tiles(image, tiles[start : start + TILES_AT_ONCE], sites, radii, engine, work)
+        _decode_tiles(image, tiles[start : start + TILES_AT_ONCE], sites, engine, method, work)
     masks = _settle(sites, work, size_hw)
+    # What leaves the disc is a fault of masks that are to stay inside it, unless the network
+    # was taught to leave the cutting to the disc.
+    leaking = method.extent in IN_DISC and method.extent not in engine.extents
     return SegmentedImage(
         sites=sites,
         radii_px=radii,
         prompted=prompted,
         masks=masks,
         scores=work.scores,
-        reasons=_reasons(sites, distances, radii, prompted, masks, work, size_hw, method),
+        reasons=_reasons(
+            sites, distances, radii, prompted, masks, work, size_hw, method, leaking=leaking
+        ),
         tiles=len(tiles),
     )
 
 
 def _start(
-    sites: Sites, radii: FloatArray, size_hw: tuple[int, int], seconds: Seconds | None
+    sites: Sites,
+    radii: FloatArray,
+    size_hw: tuple[int, int],
+    method: Method,
+    seconds: Seconds | None,
 ) -> _Work:
     windows = disc_windows(sites.xy, radii, size_hw).tolist()
     count = len(sites)
     return _Work(
+        radii=radii,
+        neighbours=nearest_others(sites.xy, method.negatives),
         windows=[(x0, y0, x1, y1) for x0, y0, x1, y1 in windows],
         claims=[None] * count,
         scores=Scores(*(np.full(count, np.nan, dtype=np.float32) for _ in range(4))),
@@ -207,8 +228,8 @@ def _decode_tiles(
     image: NDArray[np.uint8],
     tiles: list[Tile],
     sites: Sites,
-    radii: FloatArray,
     engine: PromptEngine,
+    method: Method,
     work: _Work,
 ) -> None:
     """Encode some tiles together and prompt each with its sites."""
@@ -220,25 +241,30 @@ def _decode_tiles(
     encoded = engine.encode(crops)
     work.seconds.encode += perf_counter() - begin
     for tile, embedding in zip(tiles, encoded, strict=True):
-        _decode_tile(tile, embedding, sites, radii, engine, work)
+        _decode_tile(tile, embedding, sites, engine, method, work)
 
 
 def _decode_tile(
     tile: Tile,
     encoded: Encoded,
     sites: Sites,
-    radii: FloatArray,
     engine: PromptEngine,
+    method: Method,
     work: _Work,
 ) -> None:
     origin = np.array(tile.window_xyxy[:2])
-    points_xy = sites.xy[tile.sites] - origin
+    clicked = np.concatenate([tile.sites[:, None], work.neighbours[tile.sites]], axis=1)
+    points_xy = sites.xy[clicked] - origin
     frame = encoded.frame
-    cells_xy = frame.to_cells(points_xy)
-    radii_cells = radii[tile.sites] * frame.cells_per_px()
+    # Neighbours far from the crop say nothing about it, and may be too far to compute with.
+    near = (np.abs(points_xy) <= FAR_OF_CROP * max(frame.size_hw)).all(axis=2)
+    points_xy[~near] = 0
+    labels = np.where(near, 0, -1)
+    labels[:, 0] = 1
+    cells_xy = frame.to_cells(points_xy[:, 0])
+    radii_cells = work.radii[tile.sites] * frame.cells_per_px()
     work.sub_resolution[tile.sites] = radii_cells < reasons.SUB_RESOLUTION_CELLS
-    labels = np.ones((len(points_xy), 1), dtype=np.int64)
-    answers = engine.prompt(encoded, points_xy[:, None], labels)
+    answers = engine.prompt(encoded, points_xy, labels, method.extent)
     while True:
         begin = perf_counter()
         answer = next(answers, None)
@@ -252,6 +278,7 @@ def _decode_tile(
             answer.predicted_ious,
             cells_xy[answer.chunk],
             radii_cells[answer.chunk],
+            method.extent,
         )
         work.scores.predicted_iou[members] = choice.predicted_iou
         work.scores.stability[members] = choice.stability
@@ -263,11 +290,20 @@ def _decode_tile(
 
         begin = perf_counter()
         for index, logits in zip(members.tolist(), choice.logits, strict=True):
-            x0, y0, x1, y1 = window = work.windows[index]
+            window = work.windows[index] if method.extent in IN_DISC else tile.window_xyxy
+            x0, y0, x1, y1 = window
             inside = (x0 - origin[0], y0 - origin[1], x1 - origin[0], y1 - origin[1])
             mask = frame.window_logits(logits, inside) > 0
-            mask &= disc_mask(sites.xy[index], float(radii[index]), window)
-            work.claims[index] = component_at(mask, _own_pixel(sites, index, window))
+            own = _own_pixel(sites, index, window)
+            if method.extent in IN_DISC:
+                disc = disc_mask(sites.xy[index], float(work.radii[index]), window)
+                # A disc smaller than a pixel still has the pixel of its site.
+                disc[own[1], own[0]] = True
+                mask &= disc
+            claim = component_at(mask, own)
+            if claim is not None:
+                claim, work.windows[index] = _tight(claim, window)
+            work.claims[index] = claim
         work.seconds.clip += perf_counter() - begin
 
 
@@ -296,18 +332,25 @@ def _settle(sites: Sites, work: _Work, size_hw: tuple[int, int]) -> list[SiteMas
     return masks
 
 
-def _site_mask(
-    mask: NDArray[np.bool_], window_xyxy: WindowXYXY, size_hw: tuple[int, int]
-) -> SiteMask:
+def _tight(
+    mask: NDArray[np.bool_], window_xyxy: WindowXYXY
+) -> tuple[NDArray[np.bool_], WindowXYXY]:
+    """The part of a mask, which has pixels, that its box holds, and the box as a window."""
     x0, y0 = window_xyxy[:2]
     columns = np.flatnonzero(mask.any(axis=0))
     rows = np.flatnonzero(mask.any(axis=1))
     left, top = int(columns[0]), int(rows[0])
     right, bottom = int(columns[-1]) + 1, int(rows[-1]) + 1
-    tight = mask[top:bottom, left:right]
-    window = (x0 + left, y0 + top, x0 + right, y0 + bottom)
-    box = (x0 + left, y0 + top, right - left, bottom - top)
-    return SiteMask(frame_rle(tight, window, size_hw), box, int(tight.sum()))
+    return mask[top:bottom, left:right], (x0 + left, y0 + top, x0 + right, y0 + bottom)
+
+
+def _site_mask(
+    mask: NDArray[np.bool_], window_xyxy: WindowXYXY, size_hw: tuple[int, int]
+) -> SiteMask:
+    tight, window = _tight(mask, window_xyxy)
+    x0, y0, x1, y1 = window
+    rle = frame_rle(tight, window, size_hw)
+    return SiteMask(rle, (x0, y0, x1 - x0, y1 - y0), int(tight.sum()))
 
 
 def _reasons(
@@ -319,6 +362,8 @@ def _reasons(
     work: _Work,
     size_hw: tuple[int, int],
     method: Method,
+    *,
+    leaking: bool,
 ) -> list[list[str]]:
     """Collect the review reasons of all sites; those of single points are added by the rows."""
     areas = np.array([mask.area_px if mask else 0 for mask in masks], dtype=np.float64)
@@ -327,7 +372,7 @@ def _reasons(
     with np.errstate(invalid="ignore"):
         flags = {
             reasons.LOW_SCORE: masked & (work.scores.score < reasons.SCORE_LIMIT),
-            reasons.LEAKS: masked & (work.scores.retained < reasons.RETAINED_LIMIT),
+            reasons.LEAKS: masked & leaking & (work.scores.retained < reasons.RETAINED_LIMIT),
             reasons.CLOSE_PAIR: distances < reasons.CLOSE_OF_SPACING * local_spacing(sites),
         }
     flags |= {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmo_cli.geometry.extents import IN_DISC
 from dpmo_cli.geometry.rle import run_lengths
 from dpmo_cli.outputs.findings import Problem, few
 from dpmo_cli.outputs.json_values import (
@@ -21,7 +22,6 @@ from dpmo_cli.outputs.json_values import (
 from dpmo_cli.outputs.segments import Runs, Segments, areas_of, boxes_of, ones_of, segments_of
 
 DISC_TOLERANCE_PX = 1e-6
-NNEC = "nnec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _check_discs(
 
     # A segment's farthest pixel is one of its ends. The site's own pixel is always allowed; no
     # pixel of the image is nearer to the point, so a segment that ends there hides no other.
-    in_disc = np.array([one.extent == NNEC for one in masks], bool)[segments.owner]
+    in_disc = np.array([one.extent in IN_DISC for one in masks], bool)[segments.owner]
     radii_px = np.array([one.radius_px for one in masks], np.float64)[segments.owner]
     x, y = points_xy[segments.owner].T
     outside = np.zeros(len(segments.x), bool)

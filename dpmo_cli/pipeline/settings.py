@@ -28,6 +28,7 @@ class Settings:
         prompt_batch: prompts per decoder call as given, None for the byte budget.
         nnec_scale: factor on the neighbour's distance.
         tiles: `auto` or `off`.
+        negatives: nearest other points that each prompt names as not the person's.
         dpmo_version: of the program.
     """
 
@@ -40,6 +41,7 @@ class Settings:
     prompt_batch: int | None
     nnec_scale: float
     tiles: str
+    negatives: int
     dpmo_version: str = VERSION
 
     def as_json(self) -> dict[str, str | int | float | None]:

@@ -1,4 +1,4 @@
-"""The engine: crops in, embeddings; point prompts in, low-resolution logits of three masks."""
+"""The engine: crops in, embeddings; point prompts in, low-resolution logits of masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.resize import Frame, fitted_size
-from dpmo_cli.sam.decoder import decode
+from dpmo_cli.sam.decoder import CANDIDATES, decode
 
 CPU_PROMPTS = 8
 """Largest default batch on a CPU: larger ones fall out of its cache (4.9 against 9.6 ms)."""
@@ -40,8 +40,9 @@ class Answer:
 
     Attributes:
         chunk: which of the prompts.
-        logits: (n, 3, cells, cells) float32 on the engine's device; above zero is mask.
-        predicted_ious: (n, 3) float32, the network's own estimate.
+        logits: (n, c, cells, cells) float32 of c candidates on the engine's device; above zero
+            is mask.
+        predicted_ious: (n, c) float32, the network's own estimate.
     """
 
     chunk: slice
@@ -54,12 +55,17 @@ class PromptEngine(Protocol):
 
     frame_px: int
     cells: int
+    extents: tuple[str, ...]
 
     def encode(self, crops: Sequence[NDArray[np.uint8]]) -> list[Encoded]:
         """Encode (h, w, 3) uint8 RGB crops of any size."""
 
     def prompt(
-        self, encoded: Encoded, points_xy: NDArray[np.float64], labels: NDArray[np.int64]
+        self,
+        encoded: Encoded,
+        points_xy: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        extent: str | None = None,
     ) -> Iterator[Answer]:
         """Answer prompts (N, K, 2) in px of the crop, labels (N, K): 1 inside, 0 not, -1 none."""
 
@@ -72,6 +78,8 @@ class SamEngine:
         model: in evaluation mode, on its device.
         bf16: compute in bfloat16 where torch's autocast holds it safe.
         prompt_batch: prompts per decoder call; None leaves it to the byte budget.
+        tile_batch: crops per encoder call.
+        extents: what each of the candidate masks is trained to be, where that is fixed.
         halvings: how often a batch was halved because memory ran out.
     """
 
@@ -79,6 +87,7 @@ class SamEngine:
     bf16: bool = False
     prompt_batch: int | None = None
     tile_batch: int = 4
+    extents: tuple[str, ...] = ()
     halvings: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -144,7 +153,11 @@ class SamEngine:
         return functional.pad(normal, (0, self.frame_px - width, 0, self.frame_px - height))
 
     def prompt(
-        self, encoded: Encoded, points_xy: NDArray[np.float64], labels: NDArray[np.int64]
+        self,
+        encoded: Encoded,
+        points_xy: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        extent: str | None = None,
     ) -> Iterator[Answer]:
         """Answer prompts in chunks that fit the memory.
 
@@ -152,16 +165,23 @@ class SamEngine:
             encoded: the crop.
             points_xy: (N, K, 2) float64, px of the crop; pixel centres are integers.
             labels: (N, K) int64: 1 inside the person, 0 outside, -1 no point.
+            extent: a network that knows it answers with the one mask made for it; others, and
+                without it, with all their candidates.
 
         Raises:
             DpmoError: memory does not hold even one prompt.
         """
         frame_xy = encoded.frame.to_frame(points_xy)
+        outputs: Sequence[int] = CANDIDATES
+        if extent in self.extents:
+            outputs = (CANDIDATES[self.extents.index(extent)],)
         start = 0
         while start < len(points_xy):
             chunk = slice(start, min(start + self.batch, len(points_xy)))
             try:
-                logits, scores = self._decode(encoded.embedding, frame_xy[chunk], labels[chunk])
+                logits, scores = self._decode(
+                    encoded.embedding, frame_xy[chunk], labels[chunk], outputs
+                )
             except (RuntimeError, MemoryError) as error:
                 self.prompt_batch = self._halved(error, chunk.stop - chunk.start)
                 continue
@@ -169,7 +189,11 @@ class SamEngine:
             start = chunk.stop
 
     def _decode(
-        self, embedding: Tensor, frame_xy: NDArray[np.float64], labels: NDArray[np.int64]
+        self,
+        embedding: Tensor,
+        frame_xy: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        outputs: Sequence[int],
     ) -> tuple[Tensor, Tensor]:
         points = torch.as_tensor(frame_xy, dtype=torch.float32, device=self.device)
         kinds = torch.as_tensor(labels, device=self.device)
@@ -180,7 +204,7 @@ class SamEngine:
             )
             with self._precision():
                 logits, scores = decode(
-                    self.model.mask_decoder, embedding, self._position, sparse, dense
+                    self.model.mask_decoder, embedding, self._position, sparse, dense, outputs
                 )
         return logits.float(), scores.float()
 

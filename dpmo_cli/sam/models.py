@@ -11,6 +11,7 @@ from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.geometry.extents import EXTENTS
 from dpmo_cli.sam import nano
 from dpmo_cli.sam.checkpoint import load_state_dict, require_architecture
 from dpmo_cli.sam.engine import SamEngine
@@ -122,4 +123,9 @@ def load_engine(spec: EngineSpec) -> SamEngine:
         ) from error
     model = model.float().eval().to(spec.device)
     model.image_encoder.to(memory_format=torch.channels_last)
-    return SamEngine(model, bf16=spec.dtype == "bf16", prompt_batch=spec.prompt_batch)
+    return SamEngine(
+        model,
+        bf16=spec.dtype == "bf16",
+        prompt_batch=spec.prompt_batch,
+        extents=EXTENTS if spec.name == "nano" else (),
+    )

@@ -14,8 +14,6 @@ FRAME_PX = 256
 STRIDE = 8
 WIDTH = 128
 TRUNK = "lite0"
-EXTENTS = ("nnec", "head", "visible")
-"""What the three candidate masks of nano are trained to be."""
 
 
 class NanoImageEncoder(nn.Module):

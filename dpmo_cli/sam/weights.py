@@ -70,7 +70,7 @@ CATALOGUE: tuple[Weights, ...] = (
         "nano",
         "nano.safetensors",
         url=None,
-        sha256="75e58800083400f4bb9e310d907a1b56eab1ddaaa991e621c8a13934a55b3110",
+        sha256="ad2cdab8d565fb89608de162a3165b424edb58a365fdf5c4cde6e21599bc8672",
         size_bytes=7_983_664,
         licence="Apache-2.0",
         summary="the small default, carried by this package",

@@ -13,6 +13,7 @@ from dpmo_cli.geometry.nnec import (
     disc_radii,
     disc_windows,
     local_spacing,
+    nearest_others,
     neighbour_distances,
 )
 from dpmo_cli.geometry.points import FloatArray, group_points
@@ -177,3 +178,21 @@ def test_twenty_thousand_points_are_fast(spread_px: int) -> None:
     assert process_time() - begin < 2
     assert radii.min() >= 3
     assert radii.max() <= 2500
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 6))
+def test_nearest_others_equal_the_definition(seed: int, points: int, count: int) -> None:
+    xy = np.random.default_rng(seed).uniform(-50, 50, (points, 2))
+    found = nearest_others(xy, count)
+    for index, row in enumerate(found):
+        others = [other for other in range(points) if other != index]
+        away = np.hypot(*(xy[others] - xy[index]).T)
+        assert row.tolist() == [others[place] for place in np.argsort(away)[:count]]
+
+
+@pytest.mark.parametrize("far", [1e16, 1e200, 1e308])
+def test_points_too_far_to_square_are_still_others(far: float) -> None:
+    xy = np.array([[0.0, 0.0], [far, 0.0], [far, far / 2], [3.0, 0.0]])
+    found = nearest_others(xy, 3)
+    assert [sorted({*row, index}) for index, row in enumerate(found.tolist())] == [[0, 1, 2, 3]] * 4
+    assert found[0, 0] == 3

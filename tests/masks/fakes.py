@@ -24,6 +24,7 @@ class FakeEngine:
 
     frame_px = 256
     cells = 64
+    extents: tuple[str, ...] = ()
 
     def __init__(self, chunk: int = 4) -> None:
         self.chunk = chunk
@@ -44,9 +45,14 @@ class FakeEngine:
         ]
 
     def prompt(
-        self, encoded: Encoded, points_xy: NDArray[np.float64], labels: NDArray[np.int64]
+        self,
+        encoded: Encoded,
+        points_xy: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        extent: str | None = None,
     ) -> Iterator[Answer]:
-        assert (labels == 1).all()
+        assert (labels[:, 0] == 1).all()
+        assert (labels[:, 1:] <= 0).all()
         self.asked.append(points_xy[:, 0])
         cells_xy = encoded.frame.to_cells(points_xy[:, 0])
         for start in range(0, len(cells_xy), self.chunk):

@@ -78,9 +78,13 @@ def test_an_unsteady_mask_loses() -> None:
     assert choice.stability[0] == 1
 
 
+def test_a_mask_made_for_its_extent_may_leave_the_disc() -> None:
+    assert pick(box(9, 10, CELLS, 11), ious=(0.8,)).score[0] == pytest.approx(0.8)
+
+
 def test_scores_are_a_product() -> None:
     leaking = box(9, 10, CELLS, 11)
-    choice = pick(leaking, ious=(0.8,))
+    choice = pick(leaking, leaking, ious=(0.8, 0.7))
     # Cells 9 to 15 of the row lie inside the disc.
     assert choice.retained[0] == pytest.approx(7 / 11)
     assert choice.stability[0] == 1

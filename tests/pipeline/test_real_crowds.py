@@ -13,7 +13,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from dpmo_cli.datasets.registry import open_dataset
-from dpmo_cli.masks.segment import EXTENT, Method
+from dpmo_cli.masks.segment import NEGATIVES, Method
 from dpmo_cli.outputs.coco import iter_coco
 from dpmo_cli.outputs.validate import validate_run
 from dpmo_cli.pipeline.convert import Job, run_job
@@ -54,11 +54,21 @@ def make_root(folder: Path, shuffle: bool) -> Path:
 def convert(root: Path, out: Path, batch: int | None = None, shard: Shard | None = None) -> Path:
     spec = resolve_engine("nano", device="cpu", prompt_batch=batch)
     settings = Settings(
-        "csv", EXTENT, "nano", spec.weights_sha256, "cpu", "fp32", batch, 1.0, "auto"
+        dataset="csv",
+        extent="nnec",
+        sam="nano",
+        weights_sha256=spec.weights_sha256,
+        device="cpu",
+        dtype="fp32",
+        prompt_batch=batch,
+        nnec_scale=1.0,
+        tiles="auto",
+        negatives=NEGATIVES["nano"],
     )
+    method = Method(negatives=settings.negatives)
     selection = Selection(("all",), None, shard)
     job = Job(
-        open_dataset("csv", root), out, settings, Method(), selection, lambda: load_engine(spec),
+        open_dataset("csv", root), out, settings, method, selection, lambda: load_engine(spec),
         quiet=True,
     )  # fmt: skip
     assert run_job(job).exit_code == 0

@@ -92,7 +92,7 @@ def assert_same_answers(
         return_logits=True,
     )
     ours = gather(engine, encoded, points_xy, labels)
-    assert ours.logits.shape == (len(points_xy), CANDIDATES, engine.cells, engine.cells)
+    assert ours.logits.shape == (len(points_xy), len(CANDIDATES), engine.cells, engine.cells)
     assert ours.logits.dtype == ours.scores.dtype == torch.float32
     torch.testing.assert_close(ours.scores, scores, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ours.logits, low, rtol=1e-4, atol=1e-4)
@@ -106,7 +106,7 @@ def assert_same_answers(
         (width // 4, height - 1, width // 2, height),
     ]
     for prompt in range(len(points_xy)):
-        for candidate in range(CANDIDATES):
+        for candidate in range(len(CANDIDATES)):
             for x0, y0, x1, y1 in windows:
                 window = encoded.frame.window_logits(
                     low[prompt, candidate].numpy(), (x0, y0, x1, y1)
@@ -250,12 +250,16 @@ def limit_decoder(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) 
     decode = SamEngine._decode
 
     def limited(
-        self: SamEngine, embedding: Tensor, xy: NDArray[np.float64], labels: NDArray[np.int64]
+        self: SamEngine,
+        embedding: Tensor,
+        xy: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        outputs: Sequence[int],
     ) -> tuple[Tensor, Tensor]:
         tried.append(len(xy))
         if len(xy) > most:
             raise error
-        return decode(self, embedding, xy, labels)
+        return decode(self, embedding, xy, labels, outputs)
 
     monkeypatch.setattr(SamEngine, "_decode", limited)
     return tried
