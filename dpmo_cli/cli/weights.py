@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,7 +68,7 @@ def fetch(
     """Bring weights into the cache folder, checked by SHA-256, and print their path."""
     from dpmo_cli.sam import weights as catalogue
 
-    with _terminated_like_interrupted(), _progress(name, quiet) as on_progress:
+    with _progress(name, quiet) as on_progress:
         fetched = catalogue.fetch(name, source, force=force, on_progress=on_progress)
     if not quiet:
         say(f"{name} is fetched and verified" if fetched.brought else f"{name} is here already")
@@ -125,13 +124,3 @@ def _progress(name: str, quiet: bool) -> Iterator[Progress | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(name, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that no partial download stays behind."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

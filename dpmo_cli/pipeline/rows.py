@@ -41,7 +41,7 @@ def segmented_rows(
     """Rows of a segmented image, one per point in the order of the annotation."""
     sites = segmented.sites
     hidden = hidden_points(heads)
-    representative = _representatives(segmented, hidden)
+    representative = _representatives(segmented, heads, hidden)
     states: list[tuple[str, list[str]]] = []
     masks: list[dict[str, object]] = []
     for point_id, site in enumerate(sites.site_of_point.tolist()):
@@ -72,7 +72,7 @@ def segmented_rows(
 
 
 def _representatives(
-    segmented: SegmentedImage, hidden: np.ndarray[Any, np.dtype[np.bool_]] | None
+    segmented: SegmentedImage, heads: Heads, hidden: np.ndarray[Any, np.dtype[np.bool_]] | None
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The point that owns each site's mask: its first in the order of coordinates that is seen."""
     sites = segmented.sites
@@ -81,7 +81,8 @@ def _representatives(
         return owners
     for site in np.flatnonzero(hidden[owners] & segmented.prompted):
         seen = np.flatnonzero((sites.site_of_point == site) & ~hidden)
-        owners[site] = seen[0]
+        x, y = heads.points_xy[seen].T
+        owners[site] = seen[np.lexsort((seen, y, x))[0]]
     return owners
 
 

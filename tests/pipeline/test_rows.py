@@ -118,6 +118,17 @@ def test_points_of_one_site_share_the_mask_of_its_owner() -> None:
     assert pixels_of(rows[0])[10, 10]
 
 
+def test_the_first_seen_point_in_the_order_of_coordinates_owns_the_mask() -> None:
+    """The one further left, in whichever order the annotation names the two."""
+    hidden, right, left = (9.8, 10.0), (10.3, 10.0), (10.1, 10.0)
+    for points, owner in (([hidden, right, left], 2), ([left, hidden, right], 0)):
+        occlusion = np.array([3 if point == hidden else 1 for point in points], np.int8)
+        rows = _rows(_heads(points, occlusion=occlusion))
+        assert rows[points.index(hidden)]["status"] == "occluded"
+        assert rows[points.index(left)]["status"] == "ok"
+        assert rows[points.index(right)]["annotation_id"] == annotation_id(IMAGE_ID, owner)
+
+
 def test_ids_of_masks_do_not_depend_on_other_points() -> None:
     assert annotation_id(3, 14) == 3_000_014
     rows = _rows(_heads([(10, 10), (NAN, 0), (40, 30)]))
