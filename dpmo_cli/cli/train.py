@@ -33,9 +33,9 @@ def nano(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 1500,
     crops: Annotated[int, typer.Option(min=1, help="Crops per step.")] = 4,
-    prompts: Annotated[int, typer.Option(min=1, help="Prompts per crop, at most.")] = 8,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts per crop.")] = 8,
     rate: Annotated[float, typer.Option(min=0.0, help="Factor on the learning rates.")] = 1.0,
-    validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 250,
+    validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that make crops; 0: none of their own.")
     ] = 0,

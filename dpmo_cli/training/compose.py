@@ -159,9 +159,7 @@ def _sprite(
     stretch = rng.uniform(0.85, 1.2)
     width = max(4, round(cutout.rgb.shape[1] * height / cutout.rgb.shape[0] * stretch))
     picture, cover = (
-        Image.fromarray(pixels).resize(
-            (width, height), Image.Resampling.BILINEAR, reducing_gap=2.0
-        )
+        Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
         for pixels in (cutout.rgb, cutout.alpha)
     )
     if recipe.soften:
@@ -195,12 +193,11 @@ def _in_light_of(
     if not solid.any():
         return rgb
     shift = ground[solid].mean(axis=0) - rgb[solid].mean(axis=0)
-    return np.clip(rgb + 0.5 * shift, 0, 255)
+    lit: NDArray[np.float32] = np.clip(rgb + 0.5 * shift, 0, 255)
+    return lit
 
 
-def _scene_light(
-    canvas: NDArray[np.float32], rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _scene_light(canvas: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Light that falls off across the picture, a gamma and a colour cast."""
     height, width = canvas.shape[:2]
     slope = rng.uniform(-0.4, 0.4, size=2)
@@ -211,7 +208,8 @@ def _scene_light(
     )
     cast = rng.normal(1, 0.06, size=3)
     lit = np.clip(canvas / 255 * fall[..., None] * cast, 0, 1) ** rng.uniform(0.7, 1.5)
-    return (lit * 255).astype(np.float32)
+    values: NDArray[np.float32] = (lit * 255).astype(np.float32)
+    return values
 
 
 def compose_crowd(
@@ -276,63 +274,99 @@ def _compose(
     recipe: Recipe,
 ) -> tuple[TruthScene, NDArray[np.float64]]:
     """A scene, and the visible share of each person that has a point."""
-    height, width = size_hw
     canvas = np.asarray(_background(photos, size_hw, rng), dtype=np.float32).copy()
-    ground = canvas.copy() if recipe.relight else canvas
+    ground = canvas.copy() if recipe.relight else None
     labels = np.zeros(size_hw, dtype=np.int32)
     near_px = float(np.exp(rng.uniform(*np.log(recipe.near_px))))
     boards = rng.uniform(0, recipe.distractors) if rng.random() < 0.5 else 0.0
     pasted: list[_Pasted] = []
     for label, (x, y, head_px) in enumerate(recipe.layout(size_hw, near_px, rng), start=1):
-        person = rng.random() >= boards
-        if person:
-            rgb, alpha = _sprite(cutouts[int(rng.integers(len(cutouts)))], head_px, recipe, rng)
-        else:
-            rgb, alpha = _board(head_px, rng)
-        head_rows = max(2, round(HEAD_PART * len(alpha)))
-        left = round(x - alpha.shape[1] / 2)
-        top = round(y - head_rows / 2)
-        y0, y1 = max(0, top), min(height, top + len(alpha))
-        x0, x1 = max(0, left), min(width, left + alpha.shape[1])
-        if y0 >= y1 or x0 >= x1:
+        if rng.random() < boards:
+            _paste(canvas, labels, ground, *_board(head_px, rng), (x, y), 0)
             continue
-        rows, columns = slice(y0, y1), slice(x0, x1)
-        part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
-        colours, opacity = rgb[part], alpha[part][..., None]
-        solid = alpha[part] > 0.5
-        if recipe.relight:
-            colours = _in_light_of(ground[rows, columns], colours, solid)
-        canvas[rows, columns] += opacity * (colours - canvas[rows, columns])
-        labels[rows, columns][solid] = label if person else 0
-        head_end = min(y1, top + head_rows)
-        if person and head_end > y0:
-            whole = int((alpha > 0.5).sum())
-            head_px_whole = int((alpha[:head_rows] > 0.5).sum())
-            head = solid[: head_end - y0]
-            pasted.append(
-                _Pasted(label, slice(y0, head_end), columns, head, head_px_whole, whole)
-            )
+        sprite = _sprite(cutouts[int(rng.integers(len(cutouts)))], head_px, recipe, rng)
+        person = _paste(canvas, labels, ground, *sprite, (x, y), label)
+        if person is not None:
+            pasted.append(person)
     if recipe.relight:
         canvas = _scene_light(canvas, rng)
+    image = np.clip(canvas, 0, 255).astype(np.uint8)
+    return _annotate(name, image, labels, pasted)
 
+
+def _paste(
+    canvas: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    ground: NDArray[np.float32] | None,
+    rgb: NDArray[np.float32],
+    alpha: NDArray[np.float32],
+    head_xy: tuple[float, float],
+    label: int,
+) -> _Pasted | None:
+    """Paste a sprite in front of all others, in place.
+
+    Args:
+        canvas: (H, W, 3) values, changed.
+        labels: (H, W), changed.
+        ground: (H, W, 3) values whose light the sprite takes; None where it keeps its own.
+        rgb: (h, w, 3) values of the sprite.
+        alpha: (h, w), 0 to 1.
+        head_xy: where the middle of its head comes to lie, px.
+        label: of the sprite's pixels, 0 for a board.
+
+    Returns:
+        What was pasted; None where no part of the head is in the picture.
+    """
+    head_rows = max(2, round(HEAD_PART * len(alpha)))
+    left = round(head_xy[0] - alpha.shape[1] / 2)
+    top = round(head_xy[1] - head_rows / 2)
+    y0, y1 = max(0, top), min(labels.shape[0], top + len(alpha))
+    x0, x1 = max(0, left), min(labels.shape[1], left + alpha.shape[1])
+    if y0 >= y1 or x0 >= x1:
+        return None
+    rows, columns = slice(y0, y1), slice(x0, x1)
+    part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    colours, opacity = rgb[part], alpha[part][..., None]
+    solid = alpha[part] > 0.5
+    if ground is not None:
+        colours = _in_light_of(ground[rows, columns], colours, solid)
+    canvas[rows, columns] += opacity * (colours - canvas[rows, columns])
+    labels[rows, columns][solid] = label
+    head_end = min(y1, top + head_rows)
+    if head_end <= y0:
+        return None
+    return _Pasted(
+        label,
+        slice(y0, head_end),
+        columns,
+        solid[: head_end - y0],
+        head_px=int((alpha[:head_rows] > 0.5).sum()),
+        person_px=int((alpha > 0.5).sum()),
+    )
+
+
+def _annotate(
+    name: str, image: NDArray[np.uint8], labels: NDArray[np.int32], pasted: Sequence[_Pasted]
+) -> tuple[TruthScene, NDArray[np.float64]]:
+    """A scene with the points that annotators would give, and the visible shares of those."""
     sizes = np.bincount(labels.ravel(), minlength=max((p.label for p in pasted), default=0) + 1)
-    heads = np.zeros(size_hw, dtype=np.bool_)
+    heads = np.zeros(labels.shape, dtype=np.bool_)
     ids: list[int] = []
     points: list[tuple[float, float]] = []
     shares: list[float] = []
-    for person_ in pasted:
-        visible = person_.head & (labels[person_.rows, person_.columns] == person_.label)
-        heads[person_.rows, person_.columns] |= visible
-        if visible.sum() < max(4, MIN_VISIBLE_HEAD * person_.head_px):
+    for person in pasted:
+        visible = person.head & (labels[person.rows, person.columns] == person.label)
+        heads[person.rows, person.columns] |= visible
+        if visible.sum() < max(4, MIN_VISIBLE_HEAD * person.head_px):
             continue
         ys, xs = np.nonzero(visible)
-        px, py = snap_into(visible, (float(xs.mean()), float(ys.mean())))
-        ids.append(person_.label)
-        points.append((px + person_.columns.start, py + person_.rows.start))
-        shares.append(sizes[person_.label] / person_.person_px)
+        x, y = snap_into(visible, (float(xs.mean()), float(ys.mean())))
+        ids.append(person.label)
+        points.append((x + person.columns.start, y + person.rows.start))
+        shares.append(sizes[person.label] / person.person_px)
     scene = TruthScene(
         name,
-        np.clip(canvas, 0, 255).astype(np.uint8),
+        image,
         labels,
         np.array(ids, dtype=np.int32),
         np.array(points, dtype=np.float64).reshape(-1, 2),

@@ -24,8 +24,6 @@ PROMPT_RADIUS_PX = (6.0, 100.0)
 """Discs of the other prompts that a crop may hold."""
 POINT_NOISE = 0.06
 """Standard deviation of the clicks round the true point, in parts of the radius."""
-
-
 NEGATIVES = 4
 """Neighbours that may be given beside a prompt, as points that are not the person's."""
 
@@ -254,8 +252,8 @@ def _resample(
         part = (edges - below).astype(np.float32)
         part = part[:, None] if axis == 0 else part[None]
         integral = (1 - part) * integral.take(below, axis) + part * integral.take(below + 1, axis)
-    grid: NDArray[np.float32] = np.diff(np.diff(integral, axis=0), axis=1) / step_px**2
-    return np.clip(grid, 0, 1)
+    filled = np.diff(np.diff(integral, axis=0), axis=1) / np.float32(step_px**2)
+    return np.clip(filled, 0, 1)
 
 
 def usable(scenes: Sequence[TruthScene]) -> list[PreparedScene]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.evaluation.matching import count_matches
@@ -26,16 +22,13 @@ from dpmo_cli.training.checkpoint import (
     load_checkpoint,
     make_folder,
     save_checkpoint,
-    warm_cosine,
 )
 from dpmo_cli.training.crowds import Batch, CropBatches, Crowd, load_crowds
+from dpmo_cli.training.loop import CLIP_NORM, Average, make_loader, make_optimiser
 from dpmo_cli.training.p2r import p2r_loss
 
 CHECKPOINT_EVERY_S = 60.0
 SAY_EVERY = 50
-WEIGHT_DECAY = 0.01
-CLIP_NORM = 1.0
-EMA_DECAY = 0.999
 MATCH_RADII_PX = (4, 8)
 
 
@@ -77,32 +70,6 @@ def start_model(settings: LocatorTraining, init: Path | None) -> Locator:
     return model
 
 
-class Average:
-    """Exponential moving average of a network's weights, shorter at the beginning."""
-
-    def __init__(self, model: Locator) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        # Listed once: they are changed in place. The norms' counters do nothing in use.
-        own, new = self.model.state_dict(), model.state_dict()
-        floats = [name for name, value in own.items() if value.is_floating_point()]
-        self._own = [own[name] for name in floats]
-        self._new = [new[name] for name in floats]
-
-    def update(self, step: int) -> None:
-        """Move towards the network's weights after a step (from 0 on)."""
-        part = 1 - min(EMA_DECAY, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(self._own, self._new, part)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The averaged weights."""
-        return self.model.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
-        """Take the averaged weights back."""
-        return self.model.load_state_dict(state_dict)
-
-
 def validate(model: Locator, crowds: Sequence[Crowd], *, bf16: bool) -> dict[str, float]:
     """Count and find the people of whole images.
 
@@ -128,40 +95,6 @@ def validate(model: Locator, crowds: Sequence[Crowd], *, bf16: bool) -> dict[str
         for radius in MATCH_RADII_PX:
             figures[f"{dataset}/f1@{radius}"] = 2 * matched[radius] / max(1, people)
     return figures
-
-
-def make_loader(batches: CropBatches, steps: range, workers: int, *, pin: bool) -> Iterable[Batch]:
-    """Batches of the steps in their order, made by some processes beside this one."""
-    # Forked workers share the images; elsewhere than on Linux a fork is not safe.
-    fork = "fork" if workers and sys.platform == "linux" else None
-    return DataLoader(
-        batches,
-        batch_size=None,
-        sampler=steps,
-        num_workers=workers,
-        multiprocessing_context=fork,
-        prefetch_factor=3 if workers else None,
-        pin_memory=pin,
-    )
-
-
-def make_optimiser(
-    model: Locator, settings: LocatorTraining
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW with a lower rate for the trunk, and its schedule."""
-    # Lists, not sets: a resumed optimiser finds its state by position.
-    trunk = list(model.trunk.parameters())
-    in_trunk = {id(parameter) for parameter in trunk}
-    rest = [p for p in model.parameters() if id(p) not in in_trunk]
-    optimiser = torch.optim.AdamW(
-        [{"params": trunk, "lr": settings.rate_trunk}, {"params": rest, "lr": settings.rate_rest}],
-        weight_decay=WEIGHT_DECAY,
-    )
-    warm_up = max(1, min(500, settings.steps // 20))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: warm_cosine(step, settings.steps, warm_up)
-    )
-    return optimiser, schedule
 
 
 def batch_loss(model: Locator, batch: Batch) -> Tensor:
@@ -218,7 +151,9 @@ def train_locator(
     model.to(memory_format=torch.channels_last)
     average = Average(model)
     model.train()
-    optimiser, schedule = make_optimiser(model, settings)
+    optimiser, schedule = make_optimiser(
+        model, model.trunk, (settings.rate_trunk, settings.rate_rest), settings.steps
+    )
     parts: dict[str, Part] = {
         "model": model,
         "average": average,

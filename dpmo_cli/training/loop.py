@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -15,26 +15,32 @@ from dpmo_cli.training.checkpoint import warm_cosine
 
 EMA_DECAY = 0.999
 CLIP_NORM = 1.0
+WEIGHT_DECAY = 0.01
 
 Batch = TypeVar("Batch")
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class Average:
-    """Exponential moving average of a network's weights, shorter at the beginning."""
+class Average(Generic[Network]):
+    """Exponential moving average of a network's weights, shorter at the beginning.
 
-    def __init__(self, model: nn.Module) -> None:
+    Attributes:
+        model: a network of its own, ready to use, whose weights are the averaged ones.
+    """
+
+    def __init__(self, model: Network) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move towards the weights after a step (from 0 on)."""
-        part = 1 - min(EMA_DECAY, (1 + step) / (10 + step))
+        # Listed once: they are changed in place. The norms' counters do nothing in use.
         own, new = self.model.state_dict(), model.state_dict()
         floats = [name for name, value in own.items() if value.is_floating_point()]
+        self._own = [own[name] for name in floats]
+        self._new = [new[name] for name in floats]
+
+    def update(self, step: int) -> None:
+        """Move towards the network's weights after a step (from 0 on)."""
+        part = 1 - min(EMA_DECAY, (1 + step) / (10 + step))
         with torch.no_grad():
-            torch._foreach_lerp_([own[n] for n in floats], [new[n] for n in floats], part)
-            for name in own.keys() - set(floats):
-                own[name].copy_(new[name])
+            torch._foreach_lerp_(self._own, self._new, part)
 
     def state_dict(self) -> dict[str, Any]:
         """The averaged weights."""
@@ -74,16 +80,22 @@ def make_optimiser(
     trunk: nn.Module,
     rates: tuple[float, float],
     steps: int,
-    weight_decay: float = 0.01,
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW with rates for the trunk and for the rest, a warm-up and a cosine."""
+    """AdamW, and the schedule of its rates: a warm-up and a cosine.
+
+    Args:
+        model: the network.
+        trunk: the part of it that comes from ImageNet.
+        rates: of the trunk and of the rest, at their highest.
+        steps: length of the run.
+    """
     # Lists, not sets: a resumed optimiser finds its state by position.
     first = list(trunk.parameters())
     in_trunk = {id(parameter) for parameter in first}
     rest = [p for p in model.parameters() if id(p) not in in_trunk]
     optimiser = torch.optim.AdamW(
         [{"params": first, "lr": rates[0]}, {"params": rest, "lr": rates[1]}],
-        weight_decay=weight_decay,
+        weight_decay=WEIGHT_DECAY,
     )
     warm_up = max(1, min(500, steps // 20))
     schedule = torch.optim.lr_scheduler.LambdaLR(

