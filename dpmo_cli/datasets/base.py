@@ -74,3 +74,6 @@ class Dataset(Protocol):
 
     def read_heads(self, entry: ImageEntry) -> Heads:
         """Read the annotation of one image."""
+
+    def heads_of_refused(self, entry: ImageEntry) -> Heads | None:
+        """The annotation of an image whose name was refused, where it can be read all the same."""

@@ -95,6 +95,15 @@ class Reader(ABC):
             return heads
         return replace(heads, warnings=(*heads.warnings, f"{bad} points are NaN or infinite"))
 
+    def heads_of_refused(self, entry: ImageEntry) -> Heads | None:
+        """The annotation of an image whose name was refused; what the name leads to stays unread.
+
+        Raises:
+            InputError: the annotation is broken.
+        """
+        # Only a table that annotates all images can be read without following the name.
+        return self._read(entry) if entry.annotation_path is None else None
+
     def _why_not(self, split: str) -> str:
         there = ", ".join(self.splits()) or "none"
         return f"{self.name} has no labelled split {split!r} in {self.root}; there: {there}"

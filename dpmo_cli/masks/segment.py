@@ -147,6 +147,21 @@ def plan_tiles(
     )
 
 
+def sites_to_prompt(sites: Sites, hidden: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Sites inside the image with a point that can be seen: (S,) bool.
+
+    Args:
+        sites: of N points.
+        hidden: (N,) bool, points that are fully occluded; None where nobody knows.
+    """
+    shown = sites.site_of_point >= 0
+    if hidden is not None:
+        shown &= ~hidden
+    visible = np.zeros(len(sites), dtype=np.bool_)
+    visible[sites.site_of_point[shown]] = True
+    return visible & sites.inside
+
+
 def segment_image(
     image: NDArray[np.uint8],
     points_xy: FloatArray,
@@ -173,12 +188,7 @@ def segment_image(
     sites = group_points(points_xy, size_hw)
     distances = neighbour_distances(sites)
     radii = disc_radii(distances, size_hw, method.nnec_scale)
-    visible = np.zeros(len(sites), dtype=np.bool_)
-    shown = sites.site_of_point >= 0
-    if hidden is not None:
-        shown &= ~hidden
-    visible[sites.site_of_point[shown]] = True
-    prompted = visible & sites.inside
+    prompted = sites_to_prompt(sites, hidden)
     chosen = np.flatnonzero(prompted)
 
     work = _start(sites, radii, size_hw, method, seconds)

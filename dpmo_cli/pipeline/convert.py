@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -132,6 +133,9 @@ class _Run:
             raise DpmoError(str(error)) from error
         progress.say(f"dpmo: error: {error}")
         entry = task.entry
+        if heads is None:
+            with suppress(InputError):
+                heads = self.job.dataset.heads_of_refused(entry)
         if heads is None:
             rows = pa.Table.from_pylist([], schema=RECORD_SCHEMA)
         else:

@@ -11,10 +11,11 @@ from dpmo_cli.datasets.images import image_size_hw
 from dpmo_cli.errors import InputError
 from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
 from dpmo_cli.geometry.points import group_points
-from dpmo_cli.masks.segment import plan_tiles, segment_image
+from dpmo_cli.masks.segment import plan_tiles, segment_image, sites_to_prompt
 from dpmo_cli.pipeline.convert import Job
 from dpmo_cli.pipeline.finish import peak_memory_bytes
 from dpmo_cli.pipeline.plan import tasks_of
+from dpmo_cli.pipeline.rows import hidden_points
 from dpmo_cli.sam.engine import SamEngine
 
 PROBE_PROMPTS = 16
@@ -68,13 +69,13 @@ def estimate(job: Job) -> Estimate:
             sites = group_points(heads.points_xy, size_hw)
             distances = neighbour_distances(sites)
             radii = disc_radii(distances, size_hw, job.method.nnec_scale)
-            inside = np.flatnonzero(sites.inside)
+            chosen = np.flatnonzero(sites_to_prompt(sites, hidden_points(heads)))
             planned = plan_tiles(
-                sites, distances, radii, inside, size_hw, engine.frame_px, job.method
+                sites, distances, radii, chosen, size_hw, engine.frame_px, job.method
             )
             points += len(heads)
             tiles += len(planned)
-            prompts += len(inside)
+            prompts += len(chosen)
             largest = max(largest, size_hw[0] * size_hw[1])
     per_tile, per_prompt = _probe(engine, job)
     return Estimate(

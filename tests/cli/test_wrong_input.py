@@ -287,6 +287,8 @@ def test_nothing_outside_the_root_is_read(
     outcome = dpmo("convert", "--root", "data", "--out", "out", "--json")
     assert outcome.code == 3
     assert fake_engine.encoded == 2
+    # Refused images keep the rows of their points.
+    assert outcome.json["counts"]["by_status"]["failed"] == 2
     assert not any(b"secret" in content for content in tree(tmp_path / "out", without=()).values()
                    if content.startswith(b'{"info"'))  # fmt: skip
 

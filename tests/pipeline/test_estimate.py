@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Crowd, Dpmo, FakeEngine
+from tests.datasets.conftest import Builder
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,14 @@ def test_what_cant_be_read_is_counted(dpmo: Dpmo, fake_engine: FakeEngine, crowd
     }  # fmt: skip
     assert table["time"].endswith(" s")
     assert table["memory"].endswith(" MB")
+
+
+def test_heads_that_cant_be_seen_need_no_prompt(
+    dpmo: Dpmo, fake_engine: FakeEngine, tmp_path: Path
+) -> None:
+    Builder(tmp_path).jhu()
+    command = ("convert", "--dataset", "jhu", "--root", tmp_path, "--json")
+    done = dpmo(*command, "--out", "out")
+    assert done.json["counts"]["by_status"]["occluded"] > 0
+    prompted = fake_engine.prompted
+    assert dpmo(*command, "--out", "other", "--dry-run").json["prompts"] == prompted
