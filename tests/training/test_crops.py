@@ -1,4 +1,4 @@
-"""Training crops: frame, truth, discs and points agree with the scene, mirrored or padded."""
+"""Training crops: frame, masks, discs and points agree with the scene, mirrored or padded."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
 from dpmo_cli.geometry.points import group_points
 from dpmo_cli.training import crops
 from dpmo_cli.training.crops import (
+    NEGATIVES,
     PROMPT_RADIUS_PX,
     RADIUS_IN_FRAME_PX,
     Crop,
@@ -26,6 +27,7 @@ from dpmo_cli.training.crops import (
     sample_crop,
     usable,
 )
+from dpmo_cli.training.truth import TruthScene
 from tests.training.worlds import block_scene
 
 FRAME = 128
@@ -42,7 +44,7 @@ def scene(size_hw: tuple[int, int] = (150, 200), shift: int = 0) -> PreparedScen
         (125, 60, 190, 130),
     ]
     moved = [(x0 + shift, y0 + shift, x1 + shift, y1 + shift) for x0, y0, x1, y1 in boxes]
-    return prepare(block_scene(size_hw, moved))
+    return prepare(block_scene(size_hw, moved, heads=True))
 
 
 @pytest.fixture
@@ -58,9 +60,9 @@ def instances(image: NDArray[np.uint8]) -> NDArray[np.int64]:
     return found
 
 
-def instance_of(crop: Crop, prompt: int) -> int:
-    """The instance that the frame shows at a prompt."""
-    x, y = np.rint(crop.points_xy[prompt]).astype(int)
+def instance_of(crop: Crop, prompt: int, member: int = 0) -> int:
+    """The instance that the frame shows at a prompt, or at a neighbour given with it."""
+    x, y = np.rint(crop.points_xy[prompt, member]).astype(int)
     return int(instances(crop.image)[y, x])
 
 
@@ -124,39 +126,46 @@ def test_scenes_without_points_are_left_out() -> None:
     assert [one.scene.name for one in usable([empty, scene().scene])] == ["blocks"]
 
 
+def shares(grid: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Shares of cells from 0 to 1."""
+    return grid / 255
+
+
 def check(prepared: PreparedScene, crop: Crop, prompts: int) -> None:
     """Hold a crop of a painted scene to its promises."""
     cells = FRAME // 2
-    count = len(crop.points_xy)
-    assert 1 <= count <= prompts
     assert (crop.image.shape, crop.image.dtype) == ((FRAME, FRAME, 3), np.dtype(np.uint8))
-    assert crop.truth.shape == crop.disc.shape == (count, cells, cells)
-    assert crop.points_xy.dtype == crop.truth.dtype == crop.disc.dtype == np.float32
-    assert (crop.truth >= 0).all()
-    assert (crop.truth <= crop.disc + 1e-5).all()
-    assert crop.disc.max() <= 1 + 1e-5
+    for grid in (crop.visible, crop.head, crop.disc):
+        assert (grid.shape, grid.dtype) == ((prompts, cells, cells), np.dtype(np.uint8))
+    assert (crop.points_xy.shape, crop.points_xy.dtype) == ((prompts, 1, 2), np.dtype(np.float32))
+    assert (crop.labels == 1).all()
+    assert crop.labels.dtype == np.int64
+    assert crop.heads == (prepared.scene.heads is not None)
+    assert (crop.head <= crop.visible).all()
 
     height, width = crop.valid_hw
     assert max(height, width) == FRAME
     assert not crop.image[height:].any()
     assert not crop.image[:, width:].any()
-    assert not crop.truth[:, (height + 1) // 2 + 1 :].any()
-    assert not crop.truth[:, :, (width + 1) // 2 + 1 :].any()
+    assert not crop.visible[:, (height + 1) // 2 + 1 :].any()
+    assert not crop.visible[:, :, (width + 1) // 2 + 1 :].any()
 
-    seen = [instance_of(crop, prompt) for prompt in range(count)]
-    assert len(set(seen)) == count, "a person is asked about once"
+    seen = [instance_of(crop, prompt) for prompt in range(prompts)]
+    # With too few points in the crop the same ones are asked about again, in their order.
+    distinct = len(set(seen))
+    assert seen == (seen[:distinct] * prompts)[:prompts]
     shown = instances(crop.image.reshape(cells, 2, cells, 2, 3).mean(axis=(1, 3)))
     for prompt, instance in enumerate(seen):
         assert instance in prepared.scene.instance_ids
-        x, y = crop.points_xy[prompt]
+        x, y = crop.points_xy[prompt, 0]
         assert -0.5 <= x < width
         assert -0.5 <= y < height
-        column, row = np.rint((crop.points_xy[prompt] + 0.5) / 2 - 0.5).astype(int)
-        disc = crop.disc[prompt]
-        assert disc[row, column] > 0.9
-        # Where the truth is, and only there, the frame shows the instance; edges are soft.
-        inside = ndimage.binary_erosion(crop.truth[prompt] > 0.999)
-        beside = ndimage.binary_erosion((disc > 0.999) & (crop.truth[prompt] < 0.001))
+        column, row = np.rint((crop.points_xy[prompt, 0] + 0.5) / 2 - 0.5).astype(int)
+        assert crop.disc[prompt, row, column] > 230
+        # Where the mask is, and only there, the frame shows the instance; edges are soft.
+        visible = shares(crop.visible[prompt])
+        inside = ndimage.binary_erosion(visible == 1)
+        beside = ndimage.binary_erosion(visible == 0)
         assert (shown[inside] == instance).all()
         assert (shown[beside] != instance).all()
 
@@ -167,6 +176,96 @@ def test_crops(seed: int) -> None:
     prepared = scene()
     crop = sample_crop(prepared, FRAME, 4, np.random.default_rng(seed))
     check(prepared, crop, 4)
+
+
+@pytest.mark.usefixtures("plain")
+def test_those_asked_about_are_different() -> None:
+    """As long as there are enough of them in the crop; a lone one is asked about twice."""
+    found = {
+        len({instance_of(crop, prompt) for prompt in range(4)})
+        for seed in range(30)
+        for crop in [sample_crop(scene(), FRAME, 4, np.random.default_rng(seed))]
+    }
+    assert 4 in found
+    lone = prepare(block_scene((90, 90), [(30, 30, 60, 60)]))
+    check(lone, sample_crop(lone, FRAME, 3, np.random.default_rng(0)), 3)
+
+
+@pytest.mark.usefixtures("plain")
+def test_heads_are_the_upper_part_of_what_is_seen() -> None:
+    """`block_scene` gives the upper half of each box as its head."""
+    measured = 0
+    for seed in range(10):
+        crop = sample_crop(scene(), FRAME, 4, np.random.default_rng(seed))
+        for visible, head in zip(shares(crop.visible), shares(crop.head), strict=True):
+            if visible[[0, -1]].any() or visible[:, [0, -1]].any():
+                continue  # cut by the frame
+            assert head.sum() == pytest.approx(visible.sum() / 2, rel=0.02)
+            rows = visible.any(axis=1).nonzero()[0]
+            middle = (rows[0] + rows[-1]) // 2
+            np.testing.assert_array_equal(head[: middle - 1], visible[: middle - 1])
+            assert not head[middle + 3 :].any()
+            measured += 1
+    assert measured >= 10
+
+
+def test_without_heads_there_are_none() -> None:
+    unknown = prepare(block_scene((90, 90), [(30, 30, 60, 60)]))
+    crop = sample_crop(unknown, FRAME, 2, np.random.default_rng(0))
+    assert not crop.heads
+    assert not crop.head.any()
+    assert crop.visible.any()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9))
+def test_nearest_are_the_nearest_other_points(seed: int, count: int) -> None:
+    """Held to the definition, for points that share a place too."""
+    rng = np.random.default_rng(seed)
+    points = rng.integers(0, 12, (count, 2)).astype(np.float64)
+    # The nearest know nothing of masks: each instance has a pixel somewhere.
+    labels = np.zeros((20, 20), dtype=np.int32)
+    ids = np.arange(1, count + 1, dtype=np.int32)
+    labels[0, :count] = ids
+    image = np.zeros((20, 20, 3), dtype=np.uint8)
+    nearest = prepare(TruthScene("points", image, labels, ids, points)).nearest
+    assert nearest.shape == (count, min(NEGATIVES, count - 1))
+    for index in range(count):
+        others = np.delete(np.arange(count), index)
+        distances = np.hypot(*(points - points[index]).T)
+        assert set(nearest[index]) <= set(others)
+        assert len(set(nearest[index])) == nearest.shape[1]
+        expected = np.sort(distances[others])[: nearest.shape[1]]
+        np.testing.assert_allclose(distances[nearest[index]], expected)
+
+
+@pytest.mark.parametrize("given_count", range(NEGATIVES + 1))
+@pytest.mark.usefixtures("plain")
+def test_neighbours_are_given_as_negative_prompts(given_count: int) -> None:
+    prepared = scene()
+    seen = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        crop = sample_crop(prepared, FRAME, 3, rng, negatives=given_count)
+        assert crop.points_xy.shape == (3, 1 + given_count, 2)
+        assert crop.labels.tolist() == [[1] + [0] * given_count] * 3
+        for prompt in range(3):
+            index = instance_of(crop, prompt) - 1
+            for member, other in enumerate(prepared.nearest[index][:given_count], start=1):
+                x, y = np.rint(crop.points_xy[prompt, member]).astype(int)
+                # Neighbours outside the crop are given too, as a run gives them.
+                if 0 <= x < FRAME and 0 <= y < FRAME:
+                    assert instance_of(crop, prompt, member) == other + 1
+                    seen += 1
+    assert (seen > 0) == (given_count > 0)
+
+
+def test_places_without_a_neighbour_are_no_points() -> None:
+    """Two persons have one neighbour each; a lone one has none."""
+    two = prepare(block_scene((60, 60), [(5, 5, 20, 30), (30, 20, 50, 50)]))
+    lone = prepare(block_scene((60, 60), [(5, 5, 20, 30)]))
+    for prepared, labels in ((two, [1, 0, -1, -1]), (lone, [1, -1, -1, -1])):
+        crop = sample_crop(prepared, FRAME, 2, np.random.default_rng(0), negatives=3)
+        assert crop.labels.tolist() == [labels] * 2
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -186,7 +285,7 @@ def test_discs_lie_round_their_points() -> None:
     measured = 0
     for seed in range(20):
         crop = sample_crop(prepared, FRAME, 6, np.random.default_rng(seed))
-        for disc, point in zip(crop.disc, crop.points_xy, strict=True):
+        for disc, point in zip(shares(crop.disc), crop.points_xy[:, 0], strict=True):
             if disc[[0, -1]].any() or disc[:, [0, -1]].any():
                 continue  # cut by the frame
             row, column = ndimage.center_of_mass(disc)
@@ -204,7 +303,7 @@ def test_both_sides_are_seen() -> None:
         crop = sample_crop(prepared, FRAME, 6, np.random.default_rng(seed))
         check(prepared, crop, 6)
         places = {
-            instance_of(crop, prompt): float(xy[0]) for prompt, xy in enumerate(crop.points_xy)
+            instance_of(crop, prompt): float(xy[0, 0]) for prompt, xy in enumerate(crop.points_xy)
         }
         if {4, 5} <= places.keys():
             sides.add(places[4] < places[5])
@@ -238,7 +337,7 @@ def test_sizes_of_discs_in_the_frame() -> None:
     first = []
     for seed in range(30):
         crop = sample_crop(prepared, FRAME, 4, np.random.default_rng(seed))
-        radii = np.sqrt(crop.disc.sum(axis=(1, 2)) * 4 / np.pi)
+        radii = np.sqrt(shares(crop.disc).sum(axis=(1, 2)) * 4 / np.pi)
         first.append(radii[0])
         # A disc may be cut by the frame, never larger than its radius.
         assert (radii <= PROMPT_RADIUS_PX[1] + 1).all()
@@ -258,9 +357,10 @@ def test_clicks_are_noisy() -> None:
     exact = sample_crop(prepared, FRAME, 1, np.random.default_rng(0), augment=False)
     other = sample_crop(prepared, FRAME, 1, np.random.default_rng(0))
     assert len(exact.points_xy) == len(other.points_xy) == 1
-    middle = ndimage.center_of_mass(other.disc[0])
-    x, y = (other.points_xy[0] + 0.5) / 2 - 0.5
-    assert 0 < abs(np.array([y, x]) - middle).max() < 0.3 * np.sqrt(other.disc[0].sum() / np.pi)
+    disc = shares(other.disc[0])
+    middle = ndimage.center_of_mass(disc)
+    x, y = (other.points_xy[0, 0] + 0.5) / 2 - 0.5
+    assert 0 < abs(np.array([y, x]) - middle).max() < 0.3 * np.sqrt(disc.sum() / np.pi)
 
 
 @pytest.mark.parametrize("seed", range(12))

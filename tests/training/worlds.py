@@ -50,17 +50,25 @@ def blocks(
 
 
 def block_scene(
-    size_hw: tuple[int, int], boxes_xyxy: Sequence[tuple[int, int, int, int]]
+    size_hw: tuple[int, int],
+    boxes_xyxy: Sequence[tuple[int, int, int, int]],
+    *,
+    heads: bool = False,
 ) -> TruthScene:
-    """Boxes in colours of their own, with a point in the middle of each."""
+    """Boxes in colours of their own, with a point in the middle of each.
+
+    With `heads` the upper half of each box is its head.
+    """
     labels = blocks(size_hw, boxes_xyxy)
     points = [((x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2) for x0, y0, x1, y1 in boxes_xyxy]
+    tops = blocks(size_hw, [(x0, y0, x1, (y0 + y1) // 2) for x0, y0, x1, y1 in boxes_xyxy])
     return TruthScene(
         "blocks",
         painted(labels),
         labels,
         np.arange(1, len(points) + 1, dtype=np.int32),
         np.array(points, dtype=np.float64).reshape(-1, 2),
+        (tops > 0) & (tops == labels) if heads else None,
     )
 
 
