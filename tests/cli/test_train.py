@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def test_options_reach_the_training(
     monkeypatch.setattr(nano, "train_nano", train)
     outcome = dpmo(
         *("train", "nano", "--data", "empty", "--out", "out", "--steps", "7", "--crops", "2"),
-        *("--prompts", "3", "--composed", "5", "--seed", "9", "--rate", "0.5", "--device", "cpu"),
+        *("--prompts", "3", "--seed", "9", "--rate", "0.5", "--device", "cpu"),
+        *("--workers", "4", "--validate-every", "5"),
         *("--rendered", "empty", "--rendered", "."),
     )
     assert outcome.code == 0
@@ -88,9 +90,26 @@ def test_options_reach_the_training(
         prompts=3,
         rate_trunk=plain.rate_trunk / 2,
         rate_rest=plain.rate_rest / 2,
-        composed_scenes=5,
         seed=9,
     )
     assert (seen["data"], seen["out"], seen["device"]) == (Path("empty"), Path("out"), "cpu")
     assert list(seen["rendered"]) == [Path("empty"), Path()]
+    assert (seen["workers"], seen["validate_every"]) == (4, 5)
     assert seen["init"] is None
+
+
+def test_defaults_are_those_of_the_library(
+    dpmo: Dpmo, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def train(data: Path, out: Path, settings: nano.NanoTraining, **options: Any) -> Path:
+        seen.update(options, settings=settings)
+        return out / "nano.safetensors"
+
+    library = inspect.signature(nano.train_nano).parameters
+    monkeypatch.setattr(nano, "train_nano", train)
+    assert dpmo("train", "nano", "--data", "empty", "--out", "out", "--quiet").code == 0
+    assert seen["settings"] == nano.NanoTraining()
+    for name in ("rendered", "init", "workers", "validate_every"):
+        assert seen[name] == library[name].default, name

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dpmo_cli.training.compose import Cutout, compose_crowd, cut_out_persons
+from dpmo_cli.geometry.nnec import neighbour_distances
+from dpmo_cli.geometry.points import group_points
+from dpmo_cli.training import compose
+from dpmo_cli.training.compose import (
+    GROUPS,
+    ROWS,
+    Cutout,
+    Recipe,
+    compose_crowd,
+    compose_dense_crowd,
+    cut_out_persons,
+)
 from dpmo_cli.training.truth import TruthScene
 from tests.training.worlds import block_scene
 
@@ -25,16 +39,23 @@ def standing() -> list[Cutout]:
     ]
 
 
-def crowd(seed: int, size_hw: tuple[int, int] = SIZE_HW) -> TruthScene:
-    return compose_crowd("c", standing(), GROUND, size_hw, np.random.default_rng(seed))
+def crowd(seed: int, size_hw: tuple[int, int] = SIZE_HW, recipe: Recipe = ROWS) -> TruthScene:
+    return compose_crowd("c", standing(), GROUND, size_hw, np.random.default_rng(seed), recipe)
 
 
+def heads_of(scene: TruthScene) -> NDArray[np.bool_]:
+    assert scene.heads is not None
+    return scene.heads
+
+
+@pytest.mark.parametrize("recipe", [ROWS, GROUPS], ids=["rows", "groups"])
 @pytest.mark.parametrize("seed", range(6))
-def test_points_lie_on_their_own_visible_pixels(seed: int) -> None:
-    scene = crowd(seed)
+def test_points_lie_on_their_own_visible_heads(seed: int, recipe: Recipe) -> None:
+    scene = crowd(seed, recipe=recipe)
     assert len(scene.points_xy) > 0
     columns, rows = np.rint(scene.points_xy).astype(int).T
     assert (scene.labels[rows, columns] == scene.instance_ids).all()
+    assert heads_of(scene)[rows, columns].all()
     assert len(set(scene.instance_ids.tolist())) == len(scene.instance_ids)
 
 
@@ -43,14 +64,137 @@ def test_shapes_and_types() -> None:
     assert scene.name == "c"
     assert (scene.image.shape, scene.image.dtype) == ((97, 131, 3), np.dtype(np.uint8))
     assert (scene.labels.shape, scene.labels.dtype) == ((97, 131), np.dtype(np.int32))
+    assert (heads_of(scene).shape, heads_of(scene).dtype.name) == ((97, 131), "bool")
     assert (scene.points_xy.dtype.name, scene.instance_ids.dtype.name) == ("float64", "int32")
 
 
-def test_the_same_chance_gives_the_same_scene() -> None:
-    one, same, other = crowd(3), crowd(3), crowd(4)
-    for name in ("image", "labels", "points_xy", "instance_ids"):
+@pytest.mark.parametrize("recipe", [ROWS, GROUPS], ids=["rows", "groups"])
+def test_the_same_chance_gives_the_same_scene(recipe: Recipe) -> None:
+    one, same, other = (crowd(seed, recipe=recipe) for seed in (3, 3, 4))
+    for name in ("image", "labels", "points_xy", "instance_ids", "heads"):
         assert np.array_equal(getattr(one, name), getattr(same, name)), name
     assert not np.array_equal(one.image, other.image)
+
+
+def test_the_recipes_differ() -> None:
+    """In where people stand, and in light: the same ground is lit by the second alone."""
+    rows, groups = crowd(3), crowd(3, recipe=GROUPS)
+    assert rows.points_xy.shape != groups.points_xy.shape
+    bare = [replace(one, layout=nobody) for one in (ROWS, GROUPS)]
+    plain, lit = (crowd(3, recipe=one).image for one in bare)
+    assert (plain == 60).all()
+    assert lit.std() > 1
+
+
+def nobody(
+    size_hw: tuple[int, int], near_px: float, rng: np.random.Generator
+) -> list[compose.Place]:
+    """A layout without anyone."""
+    return []
+
+
+def test_a_scene_without_anyone() -> None:
+    scene = crowd(0, recipe=replace(ROWS, layout=nobody))
+    assert scene.points_xy.shape == (0, 2)
+    assert not scene.labels.any()
+    assert not heads_of(scene).any()
+
+
+@pytest.mark.parametrize("recipe", [ROWS, GROUPS], ids=["rows", "groups"])
+def test_layouts_go_from_the_far_to_the_near(recipe: Recipe) -> None:
+    """Heads lower in the picture are nearer: they are pasted later, and are larger."""
+    places = np.array(recipe.layout((240, 320), 40.0, np.random.default_rng(0)))
+    assert len(places) > 10
+    y, size = places[:, 1], places[:, 2]
+    assert np.corrcoef(np.arange(len(y)), y)[0, 1] > 0.9
+    assert np.corrcoef(y, size)[0, 1] > 0.3
+    assert (size > 0).all()
+
+
+def test_heads_are_the_upper_parts_of_persons() -> None:
+    """One person in the open: 13 of its 100 rows."""
+
+    def one(
+        size_hw: tuple[int, int], near_px: float, rng: np.random.Generator
+    ) -> list[compose.Place]:
+        return [(80.0, 20.0, 13.0)]
+
+    scene = crowd(0, recipe=replace(ROWS, layout=one, distractors=0.0))
+    rows = np.flatnonzero((scene.labels == 1).any(axis=1))
+    tops = np.flatnonzero(heads_of(scene).any(axis=1))
+    assert (rows[0], len(rows)) == (tops[0], 100)
+    assert len(tops) == 13
+    assert (heads_of(scene)[tops] == (scene.labels[tops] == 1)).all()
+    assert abs(scene.points_xy[0] - (80, 20)).max() < 8
+
+
+@pytest.mark.parametrize("recipe", [ROWS, GROUPS], ids=["rows", "groups"])
+def test_heads_belong_to_persons(recipe: Recipe) -> None:
+    scene = crowd(2, recipe=recipe)
+    assert heads_of(scene).any()
+    assert (scene.labels[heads_of(scene)] > 0).all()
+
+
+def test_boards_are_no_persons() -> None:
+    """They hide people, but nothing of them is anybody's: with boards alone nobody is there."""
+    boards = replace(ROWS, distractors=1e9)
+    for seed in range(20):
+        scene = crowd(seed, recipe=boards)
+        if scene.labels.any():
+            continue  # half of the scenes have no boards
+        assert not len(scene.points_xy)
+        assert not heads_of(scene).any()
+        assert (scene.image != 60).any(axis=2).mean() > 0.3
+        return
+    raise AssertionError("no scene has boards")
+
+
+def test_a_board_hides_those_behind() -> None:
+    """What is pasted as a board takes the pixels of a person and gives them to nobody."""
+    labels = np.zeros((40, 40), dtype=np.int32)
+    canvas = np.zeros((40, 40, 3), dtype=np.float32)
+    solid, bright = np.ones((20, 10), np.float32), np.full((20, 10, 3), 9, np.float32)
+    assert compose._paste(canvas, labels, None, bright, solid, (20, 10), 7) is not None
+    assert (labels == 7).sum() == (canvas[..., 0] == 9).sum() == 200
+    board = np.full((10, 10, 3), 5, np.float32)
+    compose._paste(canvas, labels, None, board, np.ones((10, 10), np.float32), (20, 10), 0)
+    assert (labels == 7).sum() == (canvas[..., 0] == 9).sum() == 100
+    assert (canvas[labels == 7] == 9).all()
+
+
+@pytest.mark.parametrize("recipe", [ROWS, GROUPS], ids=["rows", "groups"])
+def test_dense_crowds_meet_their_conditions(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many, as close and as hidden as asked; those that are not are made again."""
+    made: list[tuple[TruthScene, NDArray[np.float64]]] = []
+    once = compose._compose
+
+    def keep(*arguments: Any) -> tuple[TruthScene, NDArray[np.float64]]:
+        made.append(once(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(compose, "_compose", keep)
+    size_hw = (240, 320)
+    scene = compose_dense_crowd(
+        "d", standing(), GROUND, size_hw, np.random.default_rng(1), recipe, fewest=90
+    )
+
+    def meets(scene: TruthScene, visible: NDArray[np.float64]) -> bool:
+        points = group_points(scene.points_xy, size_hw)
+        return (
+            len(scene.points_xy) >= 90
+            and float(np.median(neighbour_distances(points))) <= 20
+            and float(np.median(visible)) <= 0.6
+        )
+
+    assert [meets(*one) for one in made] == [False] * (len(made) - 1) + [True]
+    assert scene is made[-1][0]
+    # Shares of what can be seen, held to the label map: nobody is seen more than whole.
+    visible = made[-1][1]
+    assert len(visible) == len(scene.points_xy)
+    assert (visible > 0).all()
+    assert (visible <= 1).all()
 
 
 def test_those_in_front_hide_those_behind() -> None:

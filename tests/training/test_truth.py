@@ -17,7 +17,9 @@ from dpmo_cli.training.truth import (
     MIN_PIXELS,
     TruthScene,
     coco_persons,
+    coco_things,
     deepest_point,
+    head_of,
     head_point,
     is_validation,
     labelled_scenes,
@@ -31,6 +33,7 @@ from tests.training.worlds import (
     VALIDATION_NAMES,
     blocks,
     colour_of,
+    save,
     shared,
     write_coco,
     write_nuclei,
@@ -93,6 +96,26 @@ def test_head_is_the_top_of_a_person() -> None:
     assert head_point(mask) == (24.5, 16.0)
 
 
+def test_the_head_is_cut_at_a_row() -> None:
+    mask = np.zeros((120, 50), dtype=np.bool_)
+    mask[10:110, 20:30] = True
+    head = head_of(mask)
+    assert (head[10:23] == mask[10:23]).all()
+    assert not head[23:].any()
+    # Somebody of a few rows has a head of one or two.
+    low = mask_of(*["##"] * 4)
+    assert head_of(low).any(axis=1).tolist() == [True, False, False, False]
+
+
+def test_scenes_know_the_heads_of_persons() -> None:
+    labels = blocks((120, 60), [(2, 10, 20, 110), (30, 5, 50, 105)])
+    image = np.zeros((120, 60, 3), dtype=np.uint8)
+    scene = scene_from_labels("x", image, labels, heads=True)
+    assert scene.heads is not None
+    assert (scene.heads == (blocks((120, 60), [(2, 10, 20, 23), (30, 5, 50, 18)]) > 0)).all()
+    assert scene_from_labels("x", image, labels, heads=False).heads is None
+
+
 def test_head_of_a_bent_person_is_moved_onto_it() -> None:
     # The middle of its five upper rows lies in the gap.
     mask = mask_of(*["#..#"] * 6, *["####"] * 25)
@@ -152,6 +175,28 @@ def test_coco_persons(tmp_path: Path) -> None:
     assert len(ground.instance_ids) == len(ground.points_xy) == ground.labels.max() == 0
 
 
+def test_coco_things(tmp_path: Path) -> None:
+    """The dog of the first picture and the cow of the second: neither persons nor a crowd."""
+    write_coco(tmp_path)
+    dog, cow = coco_things(tmp_path)
+    assert dog.name == "COCO_panoptic_100/000000000007.jpg"
+    assert (dog.labels == blocks((70, 50), [(32, 0, 40, 70)])).all()
+    assert (cow.labels == 1).all()
+    for scene in (dog, cow):
+        assert scene.instance_ids.tolist() == [1]
+        assert scene.heads is None
+        assert_points_on_their_instances(scene)
+
+
+def test_coco_stuff_is_no_thing(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    listing = tmp_path / "COCO_panoptic_100/panoptic/panoptic_train2017.json"
+    listing.write_text(listing.read_text().replace('"category_id": 20', '"category_id": 187'))
+    _, field = coco_things(tmp_path)
+    assert not field.labels.any()
+    assert len(field.points_xy) == 0
+
+
 def test_nuclei(tmp_path: Path) -> None:
     write_nuclei(tmp_path)
     (scene,) = nuclei(tmp_path)
@@ -171,6 +216,20 @@ def test_labelled_scenes(tmp_path: Path) -> None:
     assert_points_on_their_instances(scene)
 
 
+def test_heads_of_rendered_scenes(tmp_path: Path) -> None:
+    """From `truth/heads`, where there is a map; otherwise nobody knows."""
+    labels = write_rendered(tmp_path)
+    (scene,) = labelled_scenes(tmp_path)
+    assert scene.heads is None
+    heads = blocks((50, 60), [(5, 5, 20, 10), (30, 10, 45, 16)]) > 0
+    save(tmp_path / "truth/heads/scene.png", (heads * 255).astype(np.uint8))
+    (scene,) = labelled_scenes(tmp_path)
+    assert scene.heads is not None
+    assert scene.heads.dtype == np.bool_
+    assert (scene.heads == heads).all()
+    assert (scene.labels == labels).all()
+
+
 def test_a_label_map_is_missing(tmp_path: Path) -> None:
     write_rendered(tmp_path)
     (tmp_path / "truth/scene.png").unlink()
@@ -178,7 +237,7 @@ def test_a_label_map_is_missing(tmp_path: Path) -> None:
         list(labelled_scenes(tmp_path))
 
 
-@pytest.mark.parametrize("reader", [penn_fudan, coco_persons, nuclei])
+@pytest.mark.parametrize("reader", [penn_fudan, coco_persons, coco_things, nuclei])
 def test_folders_without_the_data_give_nothing(
     reader: Callable[[Path], Iterator[TruthScene]], tmp_path: Path
 ) -> None:
