@@ -69,9 +69,9 @@ def start_model(init: Path | None, seed: int) -> Sam:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_nano()
-    if init is None:
-        load_trunk(model, imagenet_state(TRUNK))
-        return model
+        if init is None:
+            load_trunk(model, imagenet_state(TRUNK))
+            return model
     try:
         model.load_state_dict(load_state_dict(init))
     except RuntimeError as error:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.rps.locator import Locator, load_locator, locate
-from dpmo_cli.training import locator
+from dpmo_cli.training import checkpoint, locator
 from dpmo_cli.training.checkpoint import export_weights
 from dpmo_cli.training.crowds import CropBatches, make_crowd
 from dpmo_cli.training.locator import (
@@ -104,7 +104,7 @@ def test_killed_and_resumed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a signal would end it, after the first checkpoint; then the same run again."""
-    save = locator.save_checkpoint
+    save = checkpoint.save_checkpoint
 
     def save_and_end(*arguments: object) -> None:
         save(*arguments)  # type: ignore[arg-type]

