@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
+from dpmo_cli.errors import UsageError
 from dpmo_cli.geometry.nnec import neighbour_distances
 from dpmo_cli.geometry.points import group_points
 from dpmo_cli.training.truth import HEAD_PART, TruthScene, snap_into
@@ -17,6 +18,8 @@ from dpmo_cli.training.truth import HEAD_PART, TruthScene, snap_into
 MIN_CUTOUT_HEIGHT_PX = 60
 MIN_VISIBLE_HEAD = 0.25
 """A head that is hidden further than this gets no point, as an annotator would leave it out."""
+ATTEMPTS = 200
+"""Crowds composed before giving up on one that is dense enough."""
 
 Place = tuple[float, float, float]
 """Where a head stands and how high it is: x, y, height, px."""
@@ -252,17 +255,25 @@ def compose_dense_crowd(
     """Compose crowds until one is as dense as a measurement wants it.
 
     Args:
+        name, cutouts, photos, size_hw, rng, recipe: as of `compose_crowd`; heads are small.
         fewest: points, at least.
         widest_px: median distance to the nearest other point, at most.
         most_visible: median share of a person that can be seen, at most.
+
+    Raises:
+        UsageError: none of ATTEMPTS crowds was dense enough.
     """
-    dense = Recipe(**{**vars(recipe), "near_px": (9.0, 26.0)})
-    while True:
+    dense = replace(recipe, near_px=(9.0, 26.0))
+    for _ in range(ATTEMPTS):
         scene, visible = _compose(name, cutouts, photos, size_hw, rng, dense)
         if len(visible) < fewest or np.median(visible) > most_visible:
             continue
         if np.median(neighbour_distances(group_points(scene.points_xy, size_hw))) <= widest_px:
             return scene
+    raise UsageError(
+        f"{name}: no crowd of {fewest} people in {ATTEMPTS} attempts; "
+        "give more persons to cut out, or a larger picture"
+    )
 
 
 def _compose(

@@ -10,9 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
-from dpmo_cli.geometry.nnec import disc_mask, disc_radii, disc_windows, neighbour_distances
+from dpmo_cli.geometry.nnec import (
+    disc_mask,
+    disc_radii,
+    disc_windows,
+    nearest_others,
+    neighbour_distances,
+)
 from dpmo_cli.geometry.points import FloatArray, group_points
 from dpmo_cli.geometry.resize import fitted_size
 from dpmo_cli.geometry.tiles import MAX_MAGNIFICATION
@@ -75,14 +80,7 @@ def prepare(scene: TruthScene) -> PreparedScene:
     size_hw = scene.labels.shape
     sites = group_points(scene.points_xy, (size_hw[0], size_hw[1]))
     radii = disc_radii(neighbour_distances(sites), (size_hw[0], size_hw[1]), 1.0)
-    count = min(NEGATIVES, len(scene.points_xy) - 1)
-    nearest = np.zeros((len(scene.points_xy), 0), dtype=np.int64)
-    if count:
-        _, order = cKDTree(scene.points_xy).query(scene.points_xy, k=count + 1)
-        # Of two points at one place either may come first; neither is its own neighbour.
-        own = order == np.arange(len(order))[:, None]
-        own[~own.any(axis=1), -1] = True
-        nearest = order[~own].reshape(len(order), count)
+    nearest = nearest_others(scene.points_xy, NEGATIVES)
     found = ndimage.find_objects(scene.labels)
     boxes = [found[int(label) - 1] for label in scene.instance_ids]
     return PreparedScene(scene, radii[sites.site_of_point], nearest, boxes)

@@ -59,9 +59,9 @@ def start_model(settings: LocatorTraining, init: Path | None) -> Locator:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = Locator(settings.trunk)
-    if init is None:
-        copy_weights(model.trunk, settings.trunk, imagenet_state(settings.trunk))
-        return model
+        if init is None:
+            copy_weights(model.trunk, settings.trunk, imagenet_state(settings.trunk))
+            return model
     before = load_locator(init)
     try:
         model.load_state_dict(before.state_dict())

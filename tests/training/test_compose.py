@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dpmo_cli.errors import UsageError
 from dpmo_cli.geometry.nnec import neighbour_distances
 from dpmo_cli.geometry.points import group_points
 from dpmo_cli.training import compose
@@ -248,3 +249,9 @@ def test_what_is_mostly_hidden_is_not_cut_out() -> None:
     scene = people((10, 10, 50, 112), *stripes)
     assert (scene.labels == 1).any()
     assert cut_out_persons([scene]) == []
+
+
+def test_crowds_that_cant_be_dense_enough_end_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compose, "ATTEMPTS", 2)
+    with pytest.raises(UsageError, match="no crowd of 300 people in 2 attempts; give more"):
+        compose_dense_crowd("c", standing(), GROUND, (40, 50), np.random.default_rng(0), ROWS)
