@@ -126,6 +126,12 @@ def masks_from_points(
         raise ValueError(f"extent must be one of {', '.join(EXTENTS)}, not {extent}")
     if negatives is None:
         negatives = NEGATIVES.get(sam, 0)
+    if not isinstance(tiles, bool):
+        raise ValueError(f"tiles must be True or False, not {tiles!r}")
+    if isinstance(negatives, bool) or not isinstance(negatives, int) or not 0 <= negatives <= 8:
+        raise ValueError(f"negatives must be a whole number from 0 to 8, not {negatives!r}")
+    if prompt_batch is not None and not isinstance(prompt_batch, int):
+        raise ValueError(f"prompt_batch must be a whole number, not {prompt_batch!r}")
     path = None if checkpoint is None else Path(checkpoint)
     engine = _engine(sam, path, device, dtype, prompt_batch)
     segmented = segment_image(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,3 +194,18 @@ def test_a_checkpoint_by_its_name_or_path(tmp_path: Path) -> None:
     expected = masks_from_points(photo(), points, device="cpu")
     assert masks_from_points(photo(), points, checkpoint=own, device="cpu") == expected
     assert masks_from_points(photo(), points, checkpoint=str(own), device="cpu") == expected
+
+
+@pytest.mark.usefixtures("discs")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"negatives": -1}, {"negatives": 9}, {"negatives": 2.5}, {"negatives": True},
+        {"tiles": "off"}, {"prompt_batch": 1.5}, {"extent": "body"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_wrong_options(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(ValueError, match=f"^{name} must be "):
+        masks_from_points(photo(), POINTS, **options)

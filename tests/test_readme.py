@@ -15,6 +15,7 @@ from dpmo_cli.cli.app import app
 from dpmo_cli.datasets.registry import ALIASES, DATASET_NAMES
 from dpmo_cli.masks.reasons import REASONS
 from dpmo_cli.outputs.schema import POINT_SCHEMA, STATUSES
+from tests.conftest import Crowd, Dpmo
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,11 +51,21 @@ def test_make_targets_exist(target: str) -> None:
 
 
 def test_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     pixels = np.random.default_rng(0).integers(0, 255, (160, 480, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "crowd.jpg")
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {})
+
+
+@pytest.mark.usefixtures("fake_engine")
+def test_the_queue_is_read_as_shown(
+    crowd: Crowd, dpmo: Dpmo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert dpmo("convert", "--root", crowd.root, "--out", "masks", "--quiet").code == 0
+    exec(compile(example, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == min(20, crowd.total)
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def report(summary: Summary, out: Path, *, json: bool, quiet: bool, kind: str = 
     """Say how a run ended: for people on stderr, as one JSON object on stdout."""
     counts = summary.finished.counts
     if counts.failed_images:
-        warn(f"{counts.failed_images} of {counts.images} images failed; run again to retry them")
+        warn(f"{counts.failed_images} of {counts.images} images failed; mend them and run again")
     if not quiet:
         if not summary.changed:
             say(f"dpmo: {out}: up to date, nothing to do")

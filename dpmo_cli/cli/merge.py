@@ -13,7 +13,7 @@ from dpmo_cli.errors import UsageError
 
 def merge(
     parts: Annotated[list[Path], typer.Argument(help="Output folders of all shards.")],
-    out: Annotated[Path, typer.Option("--dir", "--out", help="Folder for the merged run.")],
+    out: Annotated[Path, typer.Option(help="Folder for the merged run.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing.")] = False,
 ) -> None:

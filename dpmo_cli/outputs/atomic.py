@@ -77,12 +77,14 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sweep_temporaries(folder: Path) -> int:
-    """Remove what killed writers left under `folder`, and return how many files that were.
+def sweep_temporaries(folder: Path, *, deep: bool = False) -> int:
+    """Remove what killed writers left in `folder`, and return how many files that were.
 
-    The caller holds the lock on `folder`: a live writer's file looks the same.
+    The caller holds the lock on `folder`: a live writer's file looks the same. Only with `deep`
+    the folders inside are swept too: they may be somebody else's.
     """
-    stale = list(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
+    pattern = f".*{TEMPORARY_SUFFIX}"
+    stale = list(folder.rglob(pattern) if deep else folder.glob(pattern))
     for path in stale:
         _remove(path)
     return len(stale)

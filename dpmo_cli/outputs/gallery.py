@@ -103,7 +103,8 @@ def read_people(out: Path, image: ShownImage) -> People:
     path = out / QUEUE_FILE
     of_image = (pc.field("split") == image.split) & (pc.field("image") == image.file_name)
     try:
-        table = pq.read_table(path, columns=_COLUMNS, filters=of_image, partitioning=None)
+        with path.open("rb") as file:
+            table = pq.read_table(file, columns=_COLUMNS, filters=of_image, partitioning=None)
         rows = table.to_pylist()
         persons = [_person(row) for row in rows if math.isfinite(row["x"] + row["y"])]
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -96,7 +96,8 @@ def _gather(
 def _write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
     with (
         atomic_path(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        temporary.open("wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
         for table in _row_groups(tables):
             writer.write_table(table, row_group_size=ROW_GROUP_ROWS)

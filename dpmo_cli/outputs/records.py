@@ -85,8 +85,9 @@ def write_record(path: Path, record: ImageRecord) -> None:
     table = record.rows.combine_chunks().replace_schema_metadata(
         {_KEY: json.dumps(about, sort_keys=True).encode()}
     )
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    # Open files, here and elsewhere: of a path with a colon pyarrow would make an address.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
 def read_record(path: Path) -> ImageRecord:
@@ -96,7 +97,8 @@ def read_record(path: Path) -> ImageRecord:
         DamagedRecordError: for anything that is not a whole record of this version.
     """
     try:
-        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        with path.open("rb") as file:
+            table = pq.read_table(file, page_checksum_verification=True, partitioning=None)
         about = _about(table.schema)
         return ImageRecord(
             info=ImageInfo(**about["info"]),
@@ -113,7 +115,8 @@ def read_record(path: Path) -> ImageRecord:
 def read_fingerprint(path: Path) -> str | None:
     """Return a record's fingerprint from the file's footer, None where there is no such record."""
     try:
-        return str(_about(pq.read_schema(path))["fingerprint"])
+        with path.open("rb") as file:
+            return str(_about(pq.read_schema(file))["fingerprint"])
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         return None
 

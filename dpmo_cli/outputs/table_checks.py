@@ -70,13 +70,16 @@ def read_table(
         ValueError: one line, where the schema is another.
         pa.ArrowException or OSError: where the file can't be read.
     """
-    there = pq.read_schema(path)
+    with path.open("rb") as file:
+        there = pq.read_schema(file)
     if not there.equals(schema):
         wrong = [name for name in schema.names if name not in there.names]
         wrong += [f.name for f in there if f.name not in schema.names or f != schema.field(f.name)]
         raise ValueError(f"columns {few(wrong)}" if wrong else "the columns' order")
     rows = None if split is None else pc.field("split") == split
-    return pq.read_table(path, columns=columns, filters=rows, partitioning=None).combine_chunks()
+    with path.open("rb") as file:
+        table = pq.read_table(file, columns=columns, filters=rows, partitioning=None)
+        return table.combine_chunks()
 
 
 def check_points(points: Points) -> Iterator[Problem]:

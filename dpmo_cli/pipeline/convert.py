@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,9 +19,9 @@ from dpmo_cli.outputs.atomic import sha256_file
 from dpmo_cli.outputs.records import ImageInfo, ImageRecord
 from dpmo_cli.outputs.schema import RECORD_SCHEMA
 from dpmo_cli.pipeline.finish import Finished, finish, peak_memory_bytes
-from dpmo_cli.pipeline.plan import Selection, Task, tasks_of
+from dpmo_cli.pipeline.plan import Selection, Task, listing_sha256, tasks_of
 from dpmo_cli.pipeline.progress import RunProgress
-from dpmo_cli.pipeline.rows import failed_rows, hidden_points, segmented_rows
+from dpmo_cli.pipeline.rows import MAX_POINTS_PER_IMAGE, failed_rows, hidden_points, segmented_rows
 from dpmo_cli.pipeline.settings import Settings, image_fingerprint
 from dpmo_cli.pipeline.store import Manifest, Store
 from dpmo_cli.sam.engine import SamEngine
@@ -94,6 +95,9 @@ class _Run:
         heads: Heads | None = None
         try:
             heads = self.job.dataset.read_heads(entry)
+            if len(heads) > MAX_POINTS_PER_IMAGE:
+                problem = f"has {len(heads)} points, more than {MAX_POINTS_PER_IMAGE}"
+                raise InputError(entry.image_path, problem, "cut the image into parts")
             image_sha256 = _sha256(entry.image_path)
             fingerprint = image_fingerprint(settings, entry, image_id, image_sha256, heads)
             if not self.job.force and self.store.has(entry.split, image_id, fingerprint):
@@ -182,14 +186,22 @@ def run_job(job: Job) -> Summary:
         }
         total = sum(len(part) for part in tasks.values())
         with RunProgress(total, quiet=job.quiet) as progress:
+            if changes := _changes(job, store):
+                progress.say(
+                    f"dpmo: {job.out}: other settings ({', '.join(changes)}); "
+                    "what is there is converted again"
+                )
             for split, part in tasks.items():
                 records = {task.image_id: run.convert(task, progress) for task in part}
-                manifest = Manifest(job.settings, job.selection.limit, job.selection.shard, records)
+                listing = listing_sha256(job.dataset, split)
+                manifest = Manifest(
+                    job.settings, job.selection.limit, job.selection.shard, listing, records
+                )
                 store.write_manifest(split, manifest)
         finished, changed = finish(
             store,
             job.settings,
-            root=str(job.dataset.root),
+            root=os.path.abspath(job.dataset.root),
             config=job.config,
             measured=lambda writing: run.measured(perf_counter() - begin, writing),
         )
@@ -200,6 +212,19 @@ def run_job(job: Job) -> Summary:
             perf_counter() - begin,
             finished.exit_code(job.max_failure_rate),
         )
+
+
+def _changes(job: Job, store: Store) -> list[str]:
+    """What differs from the settings that the job's splits were converted with before."""
+    after = job.settings.as_json()
+    changes: dict[str, str] = {}
+    for split in job.selection.splits:
+        manifest = store.manifest(split)
+        before = after if manifest is None else manifest.settings.as_json()
+        for name, value in after.items():
+            if before[name] != value:
+                changes[name] = f"{name} {before[name]}, now {value}"
+    return list(changes.values())
 
 
 def _make_room(job: Job, store: Store) -> None:

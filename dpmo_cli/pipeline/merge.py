@@ -102,6 +102,11 @@ def _check_parts(parts: Sequence[_Part]) -> list[str]:
                 raise UsageError(
                     f"{part.store.out}: was made with other settings than {first.store.out}"
                 )
+            if manifest.listing_sha256 != like.listing_sha256:
+                raise UsageError(
+                    f"{part.store.out}: was made from other images than {first.store.out}; "
+                    "merge shards of one dataset"
+                )
             shard = manifest.shard or Shard(1, 1)
             if shard in shards:
                 raise UsageError(f"{part.store.out} and {shards[shard]}: are both shard {shard}")

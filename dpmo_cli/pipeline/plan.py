@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dpmo_cli.datasets.base import Dataset, ImageEntry
-from dpmo_cli.errors import UsageError
+from dpmo_cli.datasets.paths import resolve_inside
+from dpmo_cli.errors import InputError, UsageError
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,29 @@ def choose_splits(dataset: Dataset, wanted: Sequence[str]) -> tuple[str, ...]:
     if not there:
         raise UsageError(f"{dataset.root}: holds no labelled split of {dataset.name}; check --root")
     return there
+
+
+def listing_sha256(dataset: Dataset, split: str) -> str:
+    """SHA-256 of names and sizes of a split's images and annotations, hexadecimal.
+
+    Tells shards of one dataset from those of others, wherever the dataset lies, without reading
+    more of it than its folders.
+    """
+    digest = hashlib.sha256()
+    for entry in dataset.entries(split):
+        sizes = [_size(dataset.root, path) for path in (entry.image_path, entry.annotation_path)]
+        digest.update(json.dumps([entry.file_name, *sizes]).encode())
+    return digest.hexdigest()
+
+
+def _size(root: Path, path: Path | None) -> int | None:
+    """Bytes of a file inside the root; None where there is none that can be looked at."""
+    if path is None:
+        return None
+    try:
+        return resolve_inside(root, path.relative_to(root).as_posix()).stat().st_size
+    except (OSError, ValueError, InputError):
+        return None
 
 
 def tasks_of(dataset: Dataset, split: str, selection: Selection) -> list[Task]:

@@ -33,12 +33,15 @@ class Manifest:
         settings: of the run.
         limit: how many images of the split were asked for; None for all.
         shard: which part of them; None for all.
+        listing_sha256: of the whole split as `plan.listing_sha256` sees it; shards of one run
+            have one.
         records: fingerprint of the record of each image, by image id.
     """
 
     settings: Settings
     limit: int | None
     shard: Shard | None
+    listing_sha256: str
     records: dict[int, str]
 
     def dumps(self) -> str:
@@ -55,6 +58,7 @@ class Manifest:
             Settings(**document["settings"]),
             document["limit"],
             None if shard is None else Shard(**shard),
+            str(document["listing_sha256"]),
             {int(key): str(value) for key, value in document["records"].items()},
         )
 
@@ -88,7 +92,9 @@ class Store:
             ) from None
         except OSError as error:
             raise OutputError(self.out, error) from error
-        sweep_temporaries(self.out)
+        sweep_temporaries(self.folder, deep=True)
+        for name in (".", "annotations", "points", "review"):
+            sweep_temporaries(self.out / name)
         return self
 
     def __exit__(self, *_: object) -> None:

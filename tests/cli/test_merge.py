@@ -16,9 +16,8 @@ def part(dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd) -> str:
     return "part"
 
 
-@pytest.mark.parametrize("option", ["--out", "--dir"])
-def test_both_names_of_the_folder(option: str, part: str, dpmo: Dpmo, tmp_path: Path) -> None:
-    outcome = dpmo("merge", part, option, "merged")
+def test_merge(part: str, dpmo: Dpmo, tmp_path: Path) -> None:
+    outcome = dpmo("merge", part, "--out", "merged")
     assert outcome.code == 0
     assert outcome.stdout == ""
     assert outcome.lines[-1].startswith("dpmo: merged: ")

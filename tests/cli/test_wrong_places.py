@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Dpmo, FakeEngine, tree
+from tests.conftest import Crowd, Dpmo, FakeEngine, tree
 from tests.datasets.conftest import Builder
 
 
@@ -137,3 +137,15 @@ def test_table_of_csv_that_cant_be_used(
     assert says in line
     assert "; " in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["run:1", "file:x", "s3:", b"q\xff"])
+def test_names_that_are_no_addresses(
+    name: str | bytes, dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd
+) -> None:
+    """A folder is a folder, whatever a library would make of its name."""
+    out = os.fsdecode(name)
+    outcome = dpmo("convert", "--root", crowd.root, "--out", out, "--quiet")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert dpmo("validate", out).code == 0
+    assert dpmo("visualize", out, "--sample", "1", "-o", "x.png").code == 0

@@ -122,7 +122,7 @@ def test_sweep_takes_what_a_killed_writer_left(tmp_path: Path) -> None:
     assert not path.exists()
     keep = tmp_path / "deep" / ".mine.tmp"
     keep.touch()
-    assert sweep_temporaries(tmp_path) == 1
+    assert sweep_temporaries(tmp_path, deep=True) == 1
     assert list((tmp_path / "deep").iterdir()) == [keep]
     assert sweep_temporaries(tmp_path) == 0
 

@@ -282,3 +282,13 @@ def _stop_at(engine: FakeEngine, calls: int) -> None:
             raise KeyboardInterrupt
 
     engine.on_encode = count
+
+
+def test_changed_settings_are_named(dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd) -> None:
+    command = ("convert", "--root", crowd.root, "--out", "out")
+    assert dpmo(*command).code == 0
+    again = dpmo(*command, "--nnec-scale", "0.5")
+    assert again.code == 0
+    told = "dpmo: out: other settings (nnec_scale 1.0, now 0.5); what is there is converted again"
+    assert told in again.lines
+    assert not any("other settings" in line for line in dpmo(*command, "--nnec-scale", "0.5").lines)

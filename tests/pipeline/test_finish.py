@@ -38,7 +38,7 @@ def out(tmp_path: Path) -> Path:
             for record in of_split:
                 store.write_record(record)
             fingerprints = {record.info.image_id: record.fingerprint for record in of_split}
-            store.write_manifest(split, Manifest(SETTINGS, None, None, fingerprints))
+            store.write_manifest(split, Manifest(SETTINGS, None, None, "", fingerprints))
         write_outputs(store, SETTINGS)
         write_run_record(
             store,

@@ -260,3 +260,15 @@ class TestRefusals:
         parts = shards(2)
         (tmp_path / "file").write_bytes(b"")
         _refused(dpmo("merge", *parts, "--out", "file"), "--out file: is a file; name a folder")
+
+
+def test_shards_of_other_images_are_not_merged(
+    dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd
+) -> None:
+    """One more image moves the ranks, so the shards would not fit together."""
+    assert dpmo("convert", "--root", crowd.root, "--out", "one", "--shard", "1/2").code == 0
+    crowd.add("train/another.png", count=2)
+    crowd.write()
+    assert dpmo("convert", "--root", crowd.root, "--out", "two", "--shard", "2/2").code == 0
+    outcome = dpmo("merge", "one", "two", "--out", "merged")
+    _refused(outcome, "two: was made from other images than one; merge shards of one dataset")

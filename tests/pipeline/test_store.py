@@ -17,7 +17,7 @@ from dpmo_cli.pipeline.store import Manifest, Store
 from tests.outputs.samples import sample_records
 from tests.pipeline.test_settings import SETTINGS
 
-MANIFEST = Manifest(SETTINGS, 5, Shard(1, 3), {12: "b", 7: "a"})
+MANIFEST = Manifest(SETTINGS, 5, Shard(1, 3), "5e", {12: "b", 7: "a"})
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def _run_record(out: Path) -> Path:
     "manifest",
     [
         pytest.param(MANIFEST, id="shard"),
-        pytest.param(Manifest(SETTINGS, None, None, {}), id="whole, empty"),
+        pytest.param(Manifest(SETTINGS, None, None, "", {}), id="whole, empty"),
         pytest.param(replace(MANIFEST, settings=replace(SETTINGS, prompt_batch=3)), id="batch"),
     ],
 )
@@ -130,7 +130,7 @@ def test_record_comes_back(record: ImageRecord, tmp_path: Path) -> None:
         store.write_record(record)
         assert store.has(split, image_id, record.fingerprint)
         assert not store.has(split, image_id, "other")
-        manifest = Manifest(SETTINGS, None, None, {image_id: record.fingerprint})
+        manifest = Manifest(SETTINGS, None, None, "", {image_id: record.fingerprint})
         store.write_manifest(split, manifest)
         (read,) = store.records(split)()
         assert read.rows.equals(record.rows)
