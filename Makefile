@@ -29,6 +29,7 @@ clean:
 	rm -rf $(VENV) .cache
 
 $(READY): pyproject.toml
+	@echo "setting up $(VENV): some minutes the first time"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $(READY)
