@@ -103,7 +103,7 @@ class _Check:
         try:
             return Run.read(self.out / RUN_FILE)
         except FileNotFoundError:
-            self._add("DPMO-V001", RUN_FILE, "is missing")
+            self._add("DPMO-V001", RUN_FILE, "is missing: the run has not ended; run it again")
         except (OSError, ValueError, RecursionError) as error:
             self._add("DPMO-V001", RUN_FILE, one_line(error))
         return None
