@@ -34,7 +34,7 @@ def test_findings_are_lines(out: Path) -> None:
     result = runner.invoke(app, [str(out)])
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        "DPMO-V001 run.json: is missing",
+        "DPMO-V001 run.json: is missing: the run has not ended; run it again",
         "DPMO-V002 points/test.parquet: is missing",
     ]
     assert result.stderr == f"dpmo: {out}: 2 findings\n"
@@ -46,7 +46,7 @@ def test_json(out: Path, damaged: bool) -> None:
         (out / "run.json").unlink()
     result = runner.invoke(app, [str(out), "--json"])
     assert result.exit_code == int(damaged)
-    finding = {"code": "DPMO-V001", "file": "run.json", "message": "is missing"}
+    finding = {"code": "DPMO-V001", "file": "run.json", "message": "is missing: the run has not ended; run it again"}
     assert json.loads(result.stdout) == {
         "version": 1,
         "kind": "validate",
