@@ -46,7 +46,8 @@ def test_json(out: Path, damaged: bool) -> None:
         (out / "run.json").unlink()
     result = runner.invoke(app, [str(out), "--json"])
     assert result.exit_code == int(damaged)
-    finding = {"code": "DPMO-V001", "file": "run.json", "message": "is missing: the run has not ended; run it again"}
+    message = "is missing: the run has not ended; run it again"
+    finding = {"code": "DPMO-V001", "file": "run.json", "message": message}
     assert json.loads(result.stdout) == {
         "version": 1,
         "kind": "validate",
