@@ -18,6 +18,14 @@ def _group() -> None:
     """Train the networks that the package ships."""
 
 
+def _check_places(out: Path, init: Path | None, wanted: str) -> None:
+    """Refuse what can't be a run's folder or its first weights, before anything is loaded."""
+    if out.is_file():
+        raise UsageError(f"--out {out}: is a file; name a folder")
+    if init is not None and not init.is_file():
+        raise UsageError(f"--init {init}: no such file; give {wanted}, or leave it out")
+
+
 @app.command()
 def nano(
     data: Annotated[
@@ -46,10 +54,7 @@ def nano(
     """Train nano on scenes with true masks; the same command goes on from its last checkpoint."""
     if not data.is_dir():
         raise UsageError(f"--data {data}: no such folder; give the folder of the scenes")
-    if out.is_file():
-        raise UsageError(f"--out {out}: is a file; name a folder")
-    if init is not None and not init.is_file():
-        raise UsageError(f"--init {init}: no such file; give weights of nano, or leave it out")
+    _check_places(out, init, "weights of nano")
     for root in rendered or ():
         if not root.is_dir():
             raise UsageError(f"--rendered {root}: no such folder; render scenes first")
@@ -109,10 +114,7 @@ def locator(
     """Train the localiser on annotated points; the same command goes on from its checkpoint."""
     if not root.is_dir():
         raise UsageError(f"--root {root}: no such folder; give the folder of the datasets")
-    if out.is_file():
-        raise UsageError(f"--out {out}: is a file; name a folder")
-    if init is not None and not init.is_file():
-        raise UsageError(f"--init {init}: no such file; give weights, or leave it out")
+    _check_places(out, init, "weights")
     if crop % 32:
         raise UsageError(f"--crop {crop}: is no multiple of 32; use {round(crop / 32) * 32}")
 
