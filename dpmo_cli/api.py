@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from dpmo_cli.datasets.base import Heads
 from dpmo_cli.geometry.extents import EXTENTS
 from dpmo_cli.geometry.rle import Rle, rle_window
-from dpmo_cli.masks.segment import NEGATIVES, Method, segment_image
+from dpmo_cli.masks.method import NEGATIVES, OWNERSHIPS, RADII, Method
+from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.pipeline.rows import segmented_rows
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.sam.models import load_engine, resolve_engine
@@ -78,6 +79,8 @@ def masks_from_points(
     tiles: bool = True,
     extent: str = "nnec",
     negatives: int | None = None,
+    radii: str = "nearest",
+    ownership: str = "nearest",
 ) -> list[PointMask]:
     """Turn the head points of one image into disjoint masks, one for each point.
 
@@ -95,6 +98,8 @@ def masks_from_points(
         tiles: magnify dense parts of the image.
         extent: `nnec` for the person inside the disc, `head`, or `visible` for the whole person.
         negatives: neighbours that each prompt names as others; None takes the network's default.
+        radii: `nearest`, or `robust` to hold them near the local spacing.
+        ownership: who gets a pixel that several claim: `nearest`, `ratio` or `logit`.
 
     Returns:
         One `PointMask` per point, in the order of the points.
@@ -124,6 +129,10 @@ def masks_from_points(
         raise ValueError(f"nnec_scale must be positive and finite, not {nnec_scale}")
     if extent not in EXTENTS:
         raise ValueError(f"extent must be one of {', '.join(EXTENTS)}, not {extent}")
+    if radii not in RADII:
+        raise ValueError(f"radii must be one of {', '.join(RADII)}, not {radii}")
+    if ownership not in OWNERSHIPS:
+        raise ValueError(f"ownership must be one of {', '.join(OWNERSHIPS)}, not {ownership}")
     if negatives is None:
         negatives = NEGATIVES.get(sam, 0)
     if not isinstance(tiles, bool):
@@ -134,9 +143,15 @@ def masks_from_points(
         raise ValueError(f"prompt_batch must be a whole number, not {prompt_batch!r}")
     path = None if checkpoint is None else Path(checkpoint)
     engine = _engine(sam, path, device, dtype, prompt_batch)
-    segmented = segment_image(
-        image, points_xy, engine, Method(nnec_scale, tiles, extent, negatives)
+    method = Method(
+        nnec_scale=nnec_scale,
+        tiles=tiles,
+        extent=extent,
+        negatives=negatives,
+        radii=radii,
+        ownership=ownership,
     )
+    segmented = segment_image(image, points_xy, engine, method)
     rows = segmented_rows("", 0, Heads(points_xy), segmented).to_pylist()
     return [
         PointMask(

@@ -202,6 +202,7 @@ def test_a_checkpoint_by_its_name_or_path(tmp_path: Path) -> None:
     [
         {"negatives": -1}, {"negatives": 9}, {"negatives": 2.5}, {"negatives": True},
         {"tiles": "off"}, {"prompt_batch": 1.5}, {"extent": "body"},
+        {"radii": "mean"}, {"ownership": "none"},
     ],
     ids=str,
 )  # fmt: skip

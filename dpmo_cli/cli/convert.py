@@ -11,6 +11,7 @@ import typer
 from dpmo_cli.cli.console import print_json, say, warn
 from dpmo_cli.errors import UsageError
 from dpmo_cli.geometry.extents import EXTENTS
+from dpmo_cli.masks.method import NEGATIVES, OWNERSHIPS, RADII, Method
 
 if TYPE_CHECKING:
     from dpmo_cli.pipeline.convert import Summary
@@ -82,6 +83,20 @@ def convert(
             help="Neighbours that each prompt names as others. Default: 1 for nano, else 0.",
         ),
     ] = None,
+    radii: Annotated[
+        str,
+        typer.Option(
+            envvar="DPMO_RADII",
+            help="nearest (distance to the neighbour), or robust (held near the local spacing).",
+        ),
+    ] = "nearest",
+    ownership: Annotated[
+        str,
+        typer.Option(
+            envvar="DPMO_OWNERSHIP",
+            help="Who gets a pixel that several claim: nearest, ratio (to the radius), or logit.",
+        ),
+    ] = "nearest",
     limit: Annotated[
         int | None,
         typer.Option(envvar="DPMO_LIMIT", min=1, help="Only the first images of each split."),
@@ -124,6 +139,10 @@ def convert(
         raise UsageError(f"--tiles {tiles}: unknown; use auto or off")
     if extent not in EXTENTS:
         raise UsageError(f"--extent {extent}: unknown; use one of {', '.join(EXTENTS)}")
+    if radii not in RADII:
+        raise UsageError(f"--radii {radii}: unknown; use one of {', '.join(RADII)}")
+    if ownership not in OWNERSHIPS:
+        raise UsageError(f"--ownership {ownership}: unknown; use one of {', '.join(OWNERSHIPS)}")
     if not 0 < nnec_scale < float("inf"):
         raise UsageError(f"--nnec-scale {nnec_scale}: must be a positive number")
     if os.path.isfile(out):  # as Path.is_file, but false for what can't be looked at
@@ -138,7 +157,6 @@ def convert(
         choose_splits(opened, wanted), limit, None if shard is None else Shard.parse(shard)
     )
 
-    from dpmo_cli.masks.segment import NEGATIVES, Method
     from dpmo_cli.pipeline.convert import Job, run_job
     from dpmo_cli.pipeline.settings import Settings
     from dpmo_cli.sam.models import load_engine, resolve_engine
@@ -157,12 +175,21 @@ def convert(
         nnec_scale=nnec_scale,
         tiles=tiles,
         negatives=NEGATIVES.get(spec.name, 0) if negatives is None else negatives,
+        radii=radii,
+        ownership=ownership,
     )
     job = Job(
         dataset=opened,
         out=out,
         settings=settings,
-        method=Method(nnec_scale, tiles == "auto", extent, settings.negatives),
+        method=Method(
+            nnec_scale=nnec_scale,
+            tiles=tiles == "auto",
+            extent=extent,
+            negatives=settings.negatives,
+            radii=radii,
+            ownership=ownership,
+        ),
         selection=selection,
         load_engine=lambda: load_engine(spec),
         config={
@@ -179,6 +206,8 @@ def convert(
             "tiles": tiles,
             "extent": extent,
             "negatives": settings.negatives,
+            "radii": radii,
+            "ownership": ownership,
             "limit": limit,
             "shard": shard,
             "strict": strict,

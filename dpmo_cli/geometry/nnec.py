@@ -14,6 +14,8 @@ MAX_RADIUS_OF_SIDE = 0.5
 LONE_RADIUS_OF_SIDE = 0.25
 """Radius of the only site of an image, in parts of the image's shorter side."""
 SPACING_NEIGHBOURS = 9
+ROBUST_OF_SPACING = (0.6, 1.5)
+"""Where robust distances lie, in parts of the local spacing."""
 FAR_PX = 1e15
 """Distances end here, so that coordinates too large to square do not look like a lone site."""
 
@@ -63,6 +65,20 @@ def disc_radii(distances_px: FloatArray, size_hw: tuple[int, int], scale: float)
         MIN_RADIUS_PX, np.minimum(scale * distances_px, MAX_RADIUS_OF_SIDE * shorter)
     )
     return np.where(np.isinf(distances_px), LONE_RADIUS_OF_SIDE * shorter, radii)
+
+
+def robust_distances(distances_px: FloatArray, spacing_px: FloatArray) -> FloatArray:
+    """Neighbour distances held near the local spacing: (S,) float64 px, inf for a lone site.
+
+    A pair that stands close, or a person apart from the crowd, says less about a head's size than
+    the spacing round about does.
+
+    Args:
+        distances_px: (S,) distance to the nearest other site.
+        spacing_px: (S,) as from `local_spacing`.
+    """
+    low, high = ROBUST_OF_SPACING
+    return np.clip(distances_px, low * spacing_px, high * spacing_px)
 
 
 def clamped(distances_px: FloatArray, size_hw: tuple[int, int], scale: float) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpmo_cli.geometry.extents import HEAD, IN_DISC, NNEC
+from dpmo_cli.masks.method import HEAD_AREA, POINT, PREDICTED, RETAINED, STABILITY, TERMS
 
 STABILITY_OFFSET = 1.0
 """Logits by which the threshold is moved up and down; segment-anything's own value."""
@@ -35,7 +37,8 @@ class Choice:
         predicted_iou: (n,) float32, the network's estimate for the chosen mask, 0 to 1.
         stability: (n,) float32, IoU of the mask with itself at a higher and a lower threshold.
         retained: (n,) float32, part of the mask that its disc holds.
-        score: (n,) float32, the product of the first two; with several candidates, of all three.
+        expected_iou: (n,) float32, IoU that the logits expect, taken as independent chances.
+        score: (n,) float32, predicted IoU x stability; with several candidates also x retained.
         holds_point: (n,) bool.
         ambiguous: (n,) bool, whether a rival of almost the same score is another mask.
     """
@@ -44,6 +47,7 @@ class Choice:
     predicted_iou: NDArray[np.float32]
     stability: NDArray[np.float32]
     retained: NDArray[np.float32]
+    expected_iou: NDArray[np.float32]
     score: NDArray[np.float32]
     holds_point: NDArray[np.bool_]
     ambiguous: NDArray[np.bool_]
@@ -55,6 +59,7 @@ def choose(
     points_cells: NDArray[np.float64],
     radii_cells: NDArray[np.float64],
     extent: str = NNEC,
+    terms: Sequence[str] = TERMS,
 ) -> Choice:
     """Choose one candidate for each prompt.
 
@@ -64,6 +69,7 @@ def choose(
         points_cells: (n, 2) float64 sites, x then y, in cells; cell centres are integers.
         radii_cells: (n,) float64 discs, in cells.
         extent: what of a person a mask is to hold.
+        terms: what to weigh, some of TERMS.
     """
     count, _, height, width = logits.shape
     device = logits.device
@@ -89,24 +95,33 @@ def choose(
     stability = _share((logits > STABILITY_OFFSET) & bound, (logits > -STABILITY_OFFSET) & bound)
     holds = positive[rows, :, row, column]
     predicted = predicted_ious.clamp(0, 1)
-    scores = predicted * stability
+    scores = torch.ones_like(predicted)
+    if PREDICTED in terms:
+        scores = scores * predicted
+    if STABILITY in terms:
+        scores = scores * stability
     # Masks that were made for no extent are better the less the disc cuts off; a mask that was
     # made for it loses what lies outside by intention.
     several = logits.shape[1] > 1
-    if several and extent in IN_DISC:
+    if several and extent in IN_DISC and RETAINED in terms:
         scores = scores * retained
-    if several and extent == HEAD:
+    if several and extent == HEAD and HEAD_AREA in terms:
         # A head has a usual size.
         area = kept.sum(dim=(2, 3)) / disc.sum(dim=(2, 3)).clamp(min=1)
         off = (area.clamp(min=1e-6).log() - math.log(HEAD_OF_DISC)) / HEAD_SPREAD
         scores = scores * torch.exp(-0.5 * off**2)
-    ranked = scores * torch.where(holds, 1.0, MISSES_POINT)
+    ranked = scores * torch.where(holds, 1.0, MISSES_POINT) if POINT in terms else scores
     best = ranked.argmax(dim=1)
 
     chosen = kept[rows, best][:, None]
     overlap = _share(kept & chosen, kept | chosen)
     rivals = (ranked >= RIVAL_SCORE * ranked[rows, best][:, None]) & (overlap < RIVAL_IOU)
     rivals &= ranked > 0
+
+    # Pixels that the mask holds rightly by their own chances, of all that it should hold by them.
+    chances = logits[rows, best][:, None].sigmoid() * bound
+    missed = (chances * ~chosen).sum(dim=(2, 3))
+    expected = (chances * chosen).sum(dim=(2, 3)) / (_count(chosen) + missed).clamp(min=1e-6)
 
     def pick(values: Tensor) -> NDArray[np.float32]:
         picked: NDArray[np.float32] = values[rows, best].float().cpu().numpy()
@@ -117,6 +132,7 @@ def choose(
         predicted_iou=pick(predicted),
         stability=pick(stability),
         retained=pick(retained),
+        expected_iou=expected[:, 0].float().cpu().numpy(),
         score=pick(scores),
         holds_point=holds[rows, best].cpu().numpy(),
         ambiguous=rivals.any(dim=1).cpu().numpy(),
@@ -125,5 +141,9 @@ def choose(
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     """Pixels of a mask in parts of another's, (n, c) float32; zero where the other is empty."""
-    counts = whole.sum(dim=(2, 3))
-    return part.sum(dim=(2, 3)) / counts.clamp(min=1)
+    return _count(part) / _count(whole).clamp(min=1)
+
+
+def _count(masks: Tensor) -> Tensor:
+    """Pixels of each mask: (n, c)."""
+    return masks.sum(dim=(2, 3))

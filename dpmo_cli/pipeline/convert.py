@@ -14,7 +14,9 @@ import pyarrow as pa
 from dpmo_cli.datasets.base import Dataset, Heads
 from dpmo_cli.datasets.images import read_image
 from dpmo_cli.errors import DpmoError, InputError, UsageError
-from dpmo_cli.masks.segment import Method, Seconds, segment_image
+from dpmo_cli.masks.claims import Seconds
+from dpmo_cli.masks.method import Method
+from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.outputs.atomic import sha256_file
 from dpmo_cli.outputs.records import ImageInfo, ImageRecord
 from dpmo_cli.outputs.schema import RECORD_SCHEMA

@@ -9,9 +9,8 @@ import numpy as np
 
 from dpmo_cli.datasets.images import image_size_hw
 from dpmo_cli.errors import InputError
-from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
 from dpmo_cli.geometry.points import group_points
-from dpmo_cli.masks.segment import plan_tiles, segment_image, sites_to_prompt
+from dpmo_cli.masks.segment import discs_of, plan_tiles, segment_image, sites_to_prompt
 from dpmo_cli.pipeline.convert import Job
 from dpmo_cli.pipeline.finish import peak_memory_bytes
 from dpmo_cli.pipeline.plan import tasks_of
@@ -67,12 +66,9 @@ def estimate(job: Job) -> Estimate:
                 unreadable += 1
                 continue
             sites = group_points(heads.points_xy, size_hw)
-            distances = neighbour_distances(sites)
-            radii = disc_radii(distances, size_hw, job.method.nnec_scale)
+            discs = discs_of(sites, size_hw, job.method)
             chosen = np.flatnonzero(sites_to_prompt(sites, hidden_points(heads)))
-            planned = plan_tiles(
-                sites, distances, radii, chosen, size_hw, engine.frame_px, job.method
-            )
+            planned = plan_tiles(sites, discs, chosen, size_hw, engine.frame_px, job.method)
             points += len(heads)
             tiles += len(planned)
             prompts += len(chosen)

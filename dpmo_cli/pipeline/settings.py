@@ -29,6 +29,8 @@ class Settings:
         nnec_scale: factor on the neighbour's distance.
         tiles: `auto` or `off`.
         negatives: nearest other points that each prompt names as not the person's.
+        radii: what the discs' radii follow, `nearest` or `robust`.
+        ownership: who gets a pixel that several claim: `nearest`, `ratio` or `logit`.
         dpmo_version: of the program.
     """
 
@@ -42,6 +44,8 @@ class Settings:
     nnec_scale: float
     tiles: str
     negatives: int
+    radii: str
+    ownership: str
     dpmo_version: str = VERSION
 
     def as_json(self) -> dict[str, str | int | float | None]:

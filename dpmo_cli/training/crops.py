@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy import ndimage
 
+from dpmo_cli.evaluation.truth import TruthScene
 from dpmo_cli.geometry.nnec import (
     disc_mask,
     disc_radii,
@@ -21,7 +22,6 @@ from dpmo_cli.geometry.nnec import (
 from dpmo_cli.geometry.points import FloatArray, group_points
 from dpmo_cli.geometry.resize import fitted_size
 from dpmo_cli.geometry.tiles import MAX_MAGNIFICATION
-from dpmo_cli.training.truth import TruthScene
 
 RADIUS_IN_FRAME_PX = (12.0, 76.0)
 """Discs of the prompt that a crop is made for, in the network's frame, log-uniform."""
@@ -86,8 +86,20 @@ def prepare(scene: TruthScene) -> PreparedScene:
     return PreparedScene(scene, radii[sites.site_of_point], nearest, boxes)
 
 
+def _lit(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Light as of lamps or a low sun: dark, coloured, and falling off to one side."""
+    towards = rng.uniform(-0.8, 0.8, size=2)
+    y, x = (np.linspace(-0.5, 0.5, length) for length in (image.height, image.width))
+    fall = 1 + towards[0] * y[:, None] + towards[1] * x[None]
+    colour = rng.uniform(0.25, 1.1) * rng.normal(1, 0.1, size=3)
+    values = np.clip(np.asarray(image) / 255 * fall[..., None] * colour, 0, 1)
+    return Image.fromarray((255 * values ** rng.uniform(0.6, 1.5)).astype(np.uint8))
+
+
 def photometric(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Change light, colour, sharpness, noise and compression of a frame, as cameras do."""
+    if rng.random() < 0.3:
+        image = _lit(image, rng)
     image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.6, 1.4))
     image = ImageEnhance.Contrast(image).enhance(rng.uniform(0.6, 1.4))
     image = ImageEnhance.Color(image).enhance(0.0 if rng.random() < 0.2 else rng.uniform(0.4, 1.5))

@@ -18,11 +18,11 @@ from torch.utils.data import Dataset
 from dpmo_cli.datasets.images import read_image
 from dpmo_cli.datasets.registry import open_dataset
 from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation.truth import is_validation
 from dpmo_cli.geometry.points import FloatArray
 from dpmo_cli.rps.locator import PADDING_VALUE, STRIDE
 from dpmo_cli.training.crops import photometric
 from dpmo_cli.training.p2r import Assignment, assign_cells, stack_owners
-from dpmo_cli.training.truth import is_validation
 
 TRAIN_SPLIT = "train"
 SCALES = (0.5, 2.0)

@@ -14,6 +14,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation.truth_sets import RECIPES
 from dpmo_cli.geometry.extents import EXTENTS, HEAD
 from dpmo_cli.sam.checkpoint import load_state_dict
 from dpmo_cli.sam.decoder import CANDIDATES, SINGLE, decode
@@ -30,7 +31,6 @@ from dpmo_cli.training.crops import Crop
 from dpmo_cli.training.loop import CLIP_NORM, Average, make_loader, make_optimiser
 from dpmo_cli.training.losses import MaskLosses, mask_losses
 from dpmo_cli.training.scenes import (
-    CROWDS,
     Batch,
     CropBatches,
     Material,
@@ -135,7 +135,7 @@ def validate(model: Sam, material: Material, settings: NanoTraining) -> dict[str
     for name, scenes in material.scenes.items():
         if not scenes:
             continue
-        for given in (0, VALIDATION_NEGATIVES) if name in CROWDS else (0,):
+        for given in (0, VALIDATION_NEGATIVES) if name in RECIPES else (0,):
             crops = validation_crops(
                 scenes, VALIDATION_CROPS, settings.prompts, settings.seed, given
             )

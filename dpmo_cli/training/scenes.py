@@ -9,27 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation import truth
+from dpmo_cli.evaluation.compose import SOFT_ROWS, Ingredients, compose_crowd, ingredients_of
+from dpmo_cli.evaluation.truth_sets import COMPOSED, CROWDS, RECIPES, dense_crowds
 from dpmo_cli.sam.nano import FRAME_PX
-from dpmo_cli.training import truth
-from dpmo_cli.training.compose import (
-    GROUPS,
-    ROWS,
-    Cutout,
-    compose_crowd,
-    compose_dense_crowd,
-    cut_out_persons,
-)
 from dpmo_cli.training.crops import NEGATIVES, Crop, PreparedScene, prepare, sample_crop, usable
-from dpmo_cli.training.truth import TruthScene
 
-COMPOSED, GROUPED = "composed", "groups"
-CROWDS = (COMPOSED, GROUPED)
-"""Sources that are composed: of the recipe to train on, and of the other, to validate alone."""
 SOURCE_WEIGHTS = {COMPOSED: 0.6, "nuclei": 0.17, "photos": 0.11, "things": 0.06, "rendered": 0.06}
 """How often crops come from each source; sources that are missing are left out."""
 CROPS_OF_A_CROWD = 10
@@ -37,16 +26,6 @@ CROPS_OF_A_CROWD = 10
 HEIGHTS_PX = (240, 480)
 NEGATIVES_GIVEN = (0, 0, 1, 2, NEGATIVES)
 """Numbers of neighbours that batches give with their prompts, equally often."""
-VALIDATION_CROWDS = 12
-VALIDATION_SIZE_HW = (480, 640)
-
-
-@dataclass(frozen=True)
-class Ingredients:
-    """What crowds are composed of: cut-out persons, and photos without persons."""
-
-    cutouts: list[Cutout]
-    photos: list[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -68,13 +47,6 @@ class Batch(NamedTuple):
     head: Tensor
     disc: Tensor
     heads: Tensor
-
-
-def ingredients_of(persons: Sequence[TruthScene]) -> Ingredients:
-    """Cut persons out of scenes, and keep the photos that have none."""
-    photos = [scene.image for scene in persons if not len(scene.instance_ids)]
-    plain = np.full((480, 640, 3), 110, dtype=np.uint8)
-    return Ingredients(cut_out_persons(persons), photos or [plain])
 
 
 def load_material(
@@ -120,21 +92,10 @@ def load_material(
     if not any(training.scenes.values()):
         raise UsageError(f"{data}: all its scenes are for validation; add more to train on")
     if held_out.ingredients.cutouts:
-        say(f"composing {2 * VALIDATION_CROWDS} crowds for validation")
-        for name, recipe in zip(CROWDS, (ROWS, GROUPS), strict=True):
-            held_out.scenes[name] = [
-                prepare(
-                    compose_dense_crowd(
-                        f"{name}/{number}",
-                        held_out.ingredients.cutouts,
-                        held_out.ingredients.photos,
-                        VALIDATION_SIZE_HW,
-                        np.random.default_rng((number, len(name))),
-                        recipe,
-                    )
-                )
-                for number in range(VALIDATION_CROWDS)
-            ]
+        say(f"composing {len(RECIPES) * CROWDS} crowds for validation")
+        for name in RECIPES:
+            crowds = dense_crowds(name, held_out.ingredients, CROWDS)
+            held_out.scenes[name] = [prepare(crowd) for crowd in crowds]
     return training, held_out
 
 
@@ -185,7 +146,7 @@ class CropBatches(Dataset[Batch]):
         while True:
             height = int(rng.integers(*HEIGHTS_PX))
             size_hw = (height, height * 4 // 3)
-            scene = compose_crowd(COMPOSED, parts.cutouts, parts.photos, size_hw, rng)
+            scene = compose_crowd(COMPOSED, parts, size_hw, rng, SOFT_ROWS)
             if len(scene.points_xy):
                 return prepare(scene)
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from dpmo_cli.masks.segment import Method, SegmentedImage, SiteMask, segment_image
+from dpmo_cli.masks.method import Method
+from dpmo_cli.masks.segment import SegmentedImage, SiteMask, segment_image
 from dpmo_cli.sam.engine import PromptEngine
 
 Points = Sequence[tuple[float, float]] | NDArray[np.float64]

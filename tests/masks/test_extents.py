@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from dpmo_cli.geometry.extents import EXTENTS, HEAD, NNEC, VISIBLE
 from dpmo_cli.masks import reasons
 from dpmo_cli.masks.choice import choose
-from dpmo_cli.masks.segment import NEGATIVES, Method
+from dpmo_cli.masks.method import NEGATIVES, Method
+from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.sam.decoder import CANDIDATES
 from dpmo_cli.sam.engine import Answer, Encoded, SamEngine
 from dpmo_cli.sam.models import load_engine, resolve_engine
@@ -51,6 +52,17 @@ def test_neighbours_are_named_nearest_first() -> None:
     assert extent == NNEC
     assert asked[:, :, 0].tolist() == [[10, 14, 25], [14, 10, 25], [25, 14, 10], [50, 25, 14]]
     assert labels.tolist() == [[1, 0, 0]] * 4
+
+
+def test_hints_are_further_points_of_the_person() -> None:
+    engine = Listening()
+    points = np.array([(10.0, 30.0), (40.0, 30.0)])
+    hints = np.array([[(12.0, 33.0)], [(np.nan, np.nan)]])
+    method = Method(tiles=False, negatives=1)
+    segment_image(noise(60, 60), points, engine, method, hints_xy=hints)
+    ((asked, labels, _),) = engine.prompts
+    assert asked[0].tolist() == [[10, 30], [12, 33], [40, 30]]
+    assert labels.tolist() == [[1, 1, 0], [1, -1, 0]]
 
 
 @pytest.mark.parametrize(

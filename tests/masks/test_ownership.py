@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dpmo_cli.geometry.rle import WindowXYXY
-from dpmo_cli.masks.ownership import NOBODY, component_at, own_pixels
+from dpmo_cli.masks.ownership import (
+    DISTANCE_PRICE,
+    NOBODY,
+    Cost,
+    component_at,
+    distance_cost,
+    logit_cost,
+    own_pixels,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Case:
         return own_pixels(
             windowed,
             self.windows,
-            self.sites_xy,
+            distance_cost(self.sites_xy),
             self.holders,
             np.rint(self.sites_xy).astype(np.int64),
             self.size_hw,
@@ -163,7 +171,12 @@ def test_a_site_that_claims_nothing(holders: list[int], expected: list[list[int]
 
 def test_no_sites() -> None:
     owner = own_pixels(
-        [], [], np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros((0, 2), np.int64), (2, 3)
+        [],
+        [],
+        distance_cost(np.zeros((0, 2))),
+        np.zeros(0, np.int64),
+        np.zeros((0, 2), np.int64),
+        (2, 3),
     )
     assert owner.tolist() == [[NOBODY] * 3] * 2
 
@@ -201,3 +214,41 @@ def test_a_mask_in_one_piece_is_its_component(mask: NDArray[np.bool_]) -> None:
     found = component_at(mask, (1, 0))
     assert found is not None
     assert (found == mask).all()
+
+
+def two_claims(cost: Cost) -> list[int]:
+    """Owners of a row of nine pixels that the sites at 1 and 7 both claim."""
+    claim = np.ones((1, 9), dtype=np.bool_)
+    windows: list[WindowXYXY] = [(0, 0, 9, 1)] * 2
+    pixels = np.array([[1, 0], [7, 0]])
+    owner = own_pixels([claim, claim], windows, cost, np.arange(2), pixels, (1, 9))
+    return owner[0].tolist()
+
+
+ROW = np.array([[1.0, 0.0], [7.0, 0.0]])
+
+
+def test_the_least_share_of_the_radius() -> None:
+    # Radii 2 and 4: the border lies at a third of the way, where 2 / 2 equals 4 / 4.
+    assert two_claims(distance_cost(ROW, np.array([2.0, 4.0]))) == [0] * 4 + [1] * 5
+
+
+def test_the_highest_logit_less_the_distance() -> None:
+    flat = np.zeros((1, 9), dtype=np.float32)
+    windows: list[WindowXYXY] = [(0, 0, 9, 1)] * 2
+    radii = np.array([6.0, 6.0])
+    even = two_claims(logit_cost([flat, flat], windows, ROW, radii))
+    assert even == two_claims(distance_cost(ROW)) == [0] * 5 + [1] * 4
+    # A step of one pixel costs a sixth of the price; the second is surer by two and a half steps.
+    surer = flat + np.float32(2.5 * DISTANCE_PRICE / 6)
+    assert two_claims(logit_cost([flat, surer], windows, ROW, radii)) == [0] * 3 + [1] * 6
+
+
+def test_a_window_of_logits_lies_where_its_claim_does() -> None:
+    claims = [np.ones((1, 5), dtype=np.bool_), np.ones((1, 5), dtype=np.bool_)]
+    windows: list[WindowXYXY] = [(0, 2, 5, 3), (3, 2, 8, 3)]
+    logits = [np.zeros((1, 5), np.float32), np.array([[9, -9, 0, 0, 0]], np.float32)]
+    sites = np.array([[0.0, 2.0], [7.0, 2.0]])
+    cost = logit_cost(logits, windows, sites, np.array([7.0, 7.0]))
+    owner = own_pixels(claims, windows, cost, np.arange(2), sites.astype(np.int64), (4, 8))
+    assert owner[2].tolist() == [0, 0, 0, 1, 0, 1, 1, 1]

@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 
 from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
 from dpmo_cli.masks import reasons
-from dpmo_cli.masks.segment import (
-    TILES_AT_ONCE,
-    Method,
-    Seconds,
-    segment_image,
-)
+from dpmo_cli.masks.claims import TILES_AT_ONCE, Seconds
+from dpmo_cli.masks.method import LOGIT, RATIO, ROBUST, Method
+from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.sam.models import load_engine, resolve_engine
 from tests.masks.fakes import (
@@ -33,6 +30,10 @@ METHODS = [
     pytest.param(Method(tiles=False), id="whole image"),
     pytest.param(Method(nnec_scale=2.5), id="large discs"),
     pytest.param(Method(extent="head", negatives=3), id="heads, with neighbours"),
+    pytest.param(Method(radii=ROBUST), id="robust radii"),
+    pytest.param(Method(nnec_scale=2.0, ownership=RATIO), id="least share of the radius"),
+    pytest.param(Method(nnec_scale=2.0, ownership=LOGIT), id="highest logit"),
+    pytest.param(Method(tile_unit=ROBUST, tile_target_px=20.0), id="tiles by the local spacing"),
 ]
 
 

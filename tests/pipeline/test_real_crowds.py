@@ -13,7 +13,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from dpmo_cli.datasets.registry import open_dataset
-from dpmo_cli.masks.segment import NEGATIVES, Method
+from dpmo_cli.masks.method import NEGATIVES, Method
 from dpmo_cli.outputs.coco import iter_coco
 from dpmo_cli.outputs.validate import validate_run
 from dpmo_cli.pipeline.convert import Job, run_job
@@ -64,6 +64,8 @@ def convert(root: Path, out: Path, batch: int | None = None, shard: Shard | None
         nnec_scale=1.0,
         tiles="auto",
         negatives=NEGATIVES["nano"],
+        radii="nearest",
+        ownership="nearest",
     )
     method = Method(negatives=settings.negatives)
     selection = Selection(("all",), None, shard)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dpmo_cli.datasets.base import Heads
-from dpmo_cli.masks.segment import Method, segment_image
+from dpmo_cli.masks.method import Method
+from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.outputs.schema import RECORD_SCHEMA
 from dpmo_cli.pipeline.rows import annotation_id, failed_rows, hidden_points, segmented_rows
 from tests.conftest import FakeEngine

@@ -24,6 +24,8 @@ SETTINGS = Settings(
     nnec_scale=1.0,
     tiles="auto",
     negatives=0,
+    radii="nearest",
+    ownership="nearest",
 )
 ENTRY = ImageEntry("train", "a.jpg", Path("root/a.jpg"), None, {"weather": "fog"})
 HEADS = Heads(np.array([[1.0, 2.0], [3.0, 4.0]]), external_ids=("a", "b"))

@@ -10,10 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dpmo_cli.errors import UsageError
-from dpmo_cli.geometry.nnec import neighbour_distances
-from dpmo_cli.geometry.points import group_points
-from dpmo_cli.training import compose
-from dpmo_cli.training.compose import (
+from dpmo_cli.evaluation.compose import (
     GROUPS,
     ROWS,
     Cutout,
@@ -22,7 +19,10 @@ from dpmo_cli.training.compose import (
     compose_dense_crowd,
     cut_out_persons,
 )
-from dpmo_cli.training.truth import TruthScene
+from dpmo_cli.evaluation.truth import TruthScene
+from dpmo_cli.geometry.nnec import neighbour_distances
+from dpmo_cli.geometry.points import group_points
+from dpmo_cli.training import compose
 from tests.training.worlds import block_scene
 
 SIZE_HW = (120, 160)

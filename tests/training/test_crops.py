@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from dpmo_cli.evaluation.truth import TruthScene
 from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
 from dpmo_cli.geometry.points import group_points
 from dpmo_cli.training import crops
@@ -27,7 +28,6 @@ from dpmo_cli.training.crops import (
     sample_crop,
     usable,
 )
-from dpmo_cli.training.truth import TruthScene
 from tests.training.worlds import block_scene
 
 FRAME = 128

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation.truth import is_validation
 from dpmo_cli.rps.locator import Locator, load_locator, locate
 from dpmo_cli.training import checkpoint, locator
 from dpmo_cli.training.checkpoint import export_weights
@@ -27,7 +28,6 @@ from dpmo_cli.training.locator import (
     validate,
 )
 from dpmo_cli.training.loop import make_loader, make_optimiser
-from dpmo_cli.training.truth import is_validation
 from tests.conftest import Crowd as CsvCrowd
 from tests.conftest import Dpmo
 

@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation.compose import compose_dense_crowd
+from dpmo_cli.evaluation.truth import TruthScene
 from dpmo_cli.sam.models import load_engine, resolve_engine
 from dpmo_cli.sam.nano import build_nano
 from dpmo_cli.sam.weights import find
 from dpmo_cli.training import checkpoint, nano, scenes
-from dpmo_cli.training.compose import compose_dense_crowd
 from dpmo_cli.training.crops import prepare
 from dpmo_cli.training.nano import (
     NanoTraining,
@@ -31,7 +32,6 @@ from dpmo_cli.training.nano import (
     validate,
 )
 from dpmo_cli.training.scenes import Batch, Ingredients, Material, collate, validation_crops
-from dpmo_cli.training.truth import TruthScene
 from tests.training.worlds import (
     TRAINING_NAMES,
     VALIDATION_NAMES,

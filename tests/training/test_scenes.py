@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation.compose import GROUPS, ROWS, Recipe, compose_dense_crowd
+from dpmo_cli.evaluation.truth import TruthScene
 from dpmo_cli.sam.nano import FRAME_PX
 from dpmo_cli.training import scenes
-from dpmo_cli.training.compose import GROUPS, ROWS, Recipe, compose_dense_crowd
 from dpmo_cli.training.crops import NEGATIVES, PreparedScene, prepare
 from dpmo_cli.training.scenes import (
     COMPOSED,
@@ -26,7 +27,6 @@ from dpmo_cli.training.scenes import (
     load_material,
     validation_crops,
 )
-from dpmo_cli.training.truth import TruthScene
 from tests.training.worlds import (
     TRAINING_NAMES,
     VALIDATION_NAMES,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dpmo_cli.errors import UsageError
-from dpmo_cli.training.truth import (
+from dpmo_cli.evaluation.truth import (
     MIN_PIXELS,
     TruthScene,
     coco_persons,

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from dpmo_cli.training.truth import TruthScene
+from dpmo_cli.evaluation.truth import TruthScene
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

@@ -48,6 +48,12 @@ class TruthScene:
     points_xy: NDArray[np.float64]
     heads: NDArray[np.bool_] | None = None
 
+    def labels_of_points(self) -> NDArray[np.int32]:
+        """(H, W) int32: the index of the instance's point plus one; 0 where there is no point."""
+        number = np.zeros(int(self.labels.max(initial=0)) + 1, dtype=np.int32)
+        number[self.instance_ids] = np.arange(1, len(self.instance_ids) + 1)
+        return number[self.labels]
+
 
 def is_validation(name: str) -> bool:
     """Whether "dataset/file name" belongs to the validation split, for every model we train."""

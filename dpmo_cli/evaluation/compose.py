@@ -11,9 +11,9 @@ from PIL import Image, ImageFilter
 from scipy import ndimage
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation.truth import HEAD_PART, TruthScene, snap_into
 from dpmo_cli.geometry.nnec import neighbour_distances
 from dpmo_cli.geometry.points import group_points
-from dpmo_cli.training.truth import HEAD_PART, TruthScene, snap_into
 
 MIN_CUTOUT_HEIGHT_PX = 60
 MIN_VISIBLE_HEAD = 0.25
@@ -32,6 +32,14 @@ class Cutout:
 
     rgb: NDArray[np.uint8]
     alpha: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What crowds are composed of: cut-out persons, and (h, w, 3) uint8 photos without persons."""
+
+    cutouts: list[Cutout]
+    photos: list[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,13 @@ def cut_out_persons(scenes: Sequence[TruthScene]) -> list[Cutout]:
     return cutouts
 
 
+def ingredients_of(persons: Sequence[TruthScene]) -> Ingredients:
+    """Cut persons out of scenes, and keep the photos that have none, or else a gray wall."""
+    photos = [scene.image for scene in persons if not len(scene.instance_ids)]
+    plain = np.full((480, 640, 3), 110, dtype=np.uint8)
+    return Ingredients(cut_out_persons(persons), photos or [plain])
+
+
 def rows_of_people(
     size_hw: tuple[int, int], near_px: float, rng: np.random.Generator
 ) -> list[Place]:
@@ -134,7 +149,9 @@ def groups_of_people(
 
 
 ROWS = Recipe(rows_of_people, (10.0, 70.0), tint=1.0, relight=False, soften=0.0, distractors=0.05)
-"""The recipe to train on."""
+"""The layout and light to train on, as it is measured."""
+SOFT_ROWS = replace(ROWS, soften=0.05)
+"""As it is trained on: with edges as soft as lenses make them, lest hard ones be all it knows."""
 GROUPS = Recipe(
     groups_of_people, (12.0, 60.0), tint=0.3, relight=True, soften=0.08, distractors=0.0
 )
@@ -217,8 +234,7 @@ def _scene_light(canvas: NDArray[np.float32], rng: np.random.Generator) -> NDArr
 
 def compose_crowd(
     name: str,
-    cutouts: Sequence[Cutout],
-    photos: Sequence[NDArray[np.uint8]],
+    ingredients: Ingredients,
     size_hw: tuple[int, int],
     rng: np.random.Generator,
     recipe: Recipe = ROWS,
@@ -227,8 +243,7 @@ def compose_crowd(
 
     Args:
         name: name of the scene.
-        cutouts: persons to paste, at least one.
-        photos: (h, w, 3) uint8 photos for the ground behind them, at least one.
+        ingredients: at least one person and one photo.
         size_hw: size of the scene, px.
         rng: source of all chance; the same state gives the same scene.
         recipe: layout, light and blending.
@@ -236,14 +251,13 @@ def compose_crowd(
     Returns:
         The scene with exact visible masks; only persons whose head can be seen have a point.
     """
-    scene, _ = _compose(name, cutouts, photos, size_hw, rng, recipe)
+    scene, _ = _compose(name, ingredients, size_hw, rng, recipe)
     return scene
 
 
 def compose_dense_crowd(
     name: str,
-    cutouts: Sequence[Cutout],
-    photos: Sequence[NDArray[np.uint8]],
+    ingredients: Ingredients,
     size_hw: tuple[int, int],
     rng: np.random.Generator,
     recipe: Recipe,
@@ -255,7 +269,7 @@ def compose_dense_crowd(
     """Compose crowds until one is as dense as a measurement wants it.
 
     Args:
-        name, cutouts, photos, size_hw, rng, recipe: as of `compose_crowd`; heads are small.
+        name, ingredients, size_hw, rng, recipe: as of `compose_crowd`; heads are small.
         fewest: points, at least.
         widest_px: median distance to the nearest other point, at most.
         most_visible: median share of a person that can be seen, at most.
@@ -265,7 +279,7 @@ def compose_dense_crowd(
     """
     dense = replace(recipe, near_px=(9.0, 26.0))
     for _ in range(ATTEMPTS):
-        scene, visible = _compose(name, cutouts, photos, size_hw, rng, dense)
+        scene, visible = _compose(name, ingredients, size_hw, rng, dense)
         if len(visible) < fewest or np.median(visible) > most_visible:
             continue
         if np.median(neighbour_distances(group_points(scene.points_xy, size_hw))) <= widest_px:
@@ -278,14 +292,13 @@ def compose_dense_crowd(
 
 def _compose(
     name: str,
-    cutouts: Sequence[Cutout],
-    photos: Sequence[NDArray[np.uint8]],
+    ingredients: Ingredients,
     size_hw: tuple[int, int],
     rng: np.random.Generator,
     recipe: Recipe,
 ) -> tuple[TruthScene, NDArray[np.float64]]:
     """A scene, and the visible share of each person that has a point."""
-    canvas = np.asarray(_background(photos, size_hw, rng), dtype=np.float32).copy()
+    canvas = np.asarray(_background(ingredients.photos, size_hw, rng), dtype=np.float32).copy()
     ground = canvas.copy() if recipe.relight else None
     labels = np.zeros(size_hw, dtype=np.int32)
     near_px = float(np.exp(rng.uniform(*np.log(recipe.near_px))))
@@ -295,7 +308,8 @@ def _compose(
         if rng.random() < boards:
             _paste(canvas, labels, ground, *_board(head_px, rng), (x, y), 0)
             continue
-        sprite = _sprite(cutouts[int(rng.integers(len(cutouts)))], head_px, recipe, rng)
+        cutout = ingredients.cutouts[int(rng.integers(len(ingredients.cutouts)))]
+        sprite = _sprite(cutout, head_px, recipe, rng)
         person = _paste(canvas, labels, ground, *sprite, (x, y), label)
         if person is not None:
             pasted.append(person)

@@ -1,0 +1,211 @@
+"""What each site claims before pixels are shared out: prompted, chosen and clipped masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmo_cli.geometry.extents import IN_DISC
+from dpmo_cli.geometry.nnec import disc_mask, disc_windows, nearest_others
+from dpmo_cli.geometry.points import FloatArray, IntArray, Sites
+from dpmo_cli.geometry.rle import WindowXYXY
+from dpmo_cli.geometry.tiles import Tile
+from dpmo_cli.masks import reasons
+from dpmo_cli.masks.choice import choose
+from dpmo_cli.masks.method import LOGIT, Method
+from dpmo_cli.masks.ownership import component_at
+from dpmo_cli.sam.engine import Encoded, PromptEngine
+
+TILES_AT_ONCE = 8
+FAR_OF_CROP = 2.0
+"""Neighbours further off than this many sides of the crop are not named."""
+
+
+@dataclass
+class Seconds:
+    """Time spent by stage, s."""
+
+    encode: float = 0.0
+    prompt: float = 0.0
+    choose: float = 0.0
+    clip: float = 0.0
+    own: float = 0.0
+    rle: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is known of the chosen candidates: (S,) float32 each, NaN for sites not prompted."""
+
+    predicted_iou: NDArray[np.float32]
+    stability: NDArray[np.float32]
+    retained: NDArray[np.float32]
+    expected_iou: NDArray[np.float32]
+    score: NDArray[np.float32]
+
+
+@dataclass
+class Claims:
+    """What the tiles of an image need, and fill in, for each of S sites.
+
+    Attributes:
+        radii: (S,) float64 discs, px.
+        neighbours: (S, k) int64, sites that the prompt names as not the person's.
+        hints_xy: (S, h, 2) float64 px, further points of the person, NaN for none.
+        windows: what of the image `masks` and `logits` hold, px, half open.
+        masks: (h, w) bool of the window, None while nothing is claimed.
+        logits: (h, w) float32 of the window, where ownership asks for them.
+        scores, holds_point, ambiguous: as of `Choice`.
+        sub_resolution: (S,) bool, discs of few cells of the mask grid.
+        seconds: where the time is added.
+    """
+
+    radii: FloatArray
+    neighbours: IntArray
+    hints_xy: FloatArray
+    windows: list[WindowXYXY]
+    masks: list[NDArray[np.bool_] | None]
+    logits: list[NDArray[np.float32] | None]
+    scores: Scores
+    holds_point: NDArray[np.bool_]
+    ambiguous: NDArray[np.bool_]
+    sub_resolution: NDArray[np.bool_]
+    seconds: Seconds = field(default_factory=Seconds)
+
+
+def start_claims(
+    sites: Sites,
+    radii: FloatArray,
+    size_hw: tuple[int, int],
+    method: Method,
+    hints_xy: FloatArray | None,
+    seconds: Seconds | None,
+) -> Claims:
+    """Nothing claimed yet. `hints_xy` are of the (N,) points, of which a site's first counts."""
+    windows = disc_windows(sites.xy, radii, size_hw).tolist()
+    count = len(sites)
+    return Claims(
+        radii=radii,
+        neighbours=nearest_others(sites.xy, method.negatives),
+        hints_xy=np.zeros((count, 0, 2)) if hints_xy is None else hints_xy[sites.point_of_site],
+        windows=[(x0, y0, x1, y1) for x0, y0, x1, y1 in windows],
+        masks=[None] * count,
+        logits=[None] * count,
+        scores=Scores(*(np.full(count, np.nan, dtype=np.float32) for _ in range(5))),
+        holds_point=np.zeros(count, dtype=np.bool_),
+        ambiguous=np.zeros(count, dtype=np.bool_),
+        sub_resolution=np.zeros(count, dtype=np.bool_),
+        seconds=seconds if seconds is not None else Seconds(),
+    )
+
+
+def claim_tiles(
+    image: NDArray[np.uint8],
+    tiles: list[Tile],
+    sites: Sites,
+    engine: PromptEngine,
+    method: Method,
+    claims: Claims,
+) -> None:
+    """Encode some tiles together and prompt each with its sites."""
+    begin = perf_counter()
+    crops = []
+    for tile in tiles:
+        x0, y0, x1, y1 = tile.window_xyxy
+        crops.append(image[y0:y1, x0:x1])
+    encoded = engine.encode(crops)
+    claims.seconds.encode += perf_counter() - begin
+    for tile, embedding in zip(tiles, encoded, strict=True):
+        _decode_tile(tile, embedding, sites, engine, method, claims)
+
+
+def _decode_tile(
+    tile: Tile,
+    encoded: Encoded,
+    sites: Sites,
+    engine: PromptEngine,
+    method: Method,
+    claims: Claims,
+) -> None:
+    origin = np.array(tile.window_xyxy[:2])
+    others = 1 + claims.hints_xy.shape[1]
+    own_xy = np.concatenate([sites.xy[tile.sites][:, None], claims.hints_xy[tile.sites]], axis=1)
+    neighbours_xy = sites.xy[claims.neighbours[tile.sites]]
+    points_xy = np.concatenate([own_xy, neighbours_xy], axis=1) - origin
+    frame = encoded.frame
+    # Neighbours far from the crop say nothing about it, and may be too far to compute with.
+    near = (np.abs(points_xy) <= FAR_OF_CROP * max(frame.size_hw)).all(axis=2)
+    points_xy[~near] = 0
+    labels = np.where(near, np.arange(near.shape[1]) < others, -1).astype(np.int64)
+    cells_xy = frame.to_cells(points_xy[:, 0])
+    radii_cells = claims.radii[tile.sites] * frame.cells_per_px()
+    claims.sub_resolution[tile.sites] = radii_cells < reasons.SUB_RESOLUTION_CELLS
+    answers = engine.prompt(encoded, points_xy, labels, method.extent)
+    while True:
+        begin = perf_counter()
+        answer = next(answers, None)
+        claims.seconds.prompt += perf_counter() - begin
+        if answer is None:
+            return
+        begin = perf_counter()
+        members = tile.sites[answer.chunk]
+        choice = choose(
+            answer.logits,
+            answer.predicted_ious,
+            cells_xy[answer.chunk],
+            radii_cells[answer.chunk],
+            method.extent,
+            method.terms,
+        )
+        claims.scores.predicted_iou[members] = choice.predicted_iou
+        claims.scores.stability[members] = choice.stability
+        claims.scores.retained[members] = choice.retained
+        claims.scores.expected_iou[members] = choice.expected_iou
+        claims.scores.score[members] = choice.score
+        claims.holds_point[members] = choice.holds_point
+        claims.ambiguous[members] = choice.ambiguous
+        claims.seconds.choose += perf_counter() - begin
+
+        begin = perf_counter()
+        for index, logits in zip(members.tolist(), choice.logits, strict=True):
+            window = claims.windows[index] if method.extent in IN_DISC else tile.window_xyxy
+            x0, y0, x1, y1 = window
+            inside = (x0 - origin[0], y0 - origin[1], x1 - origin[0], y1 - origin[1])
+            values = frame.window_logits(logits, inside)
+            mask = values > 0
+            own = own_pixel(sites, index, window)
+            if method.extent in IN_DISC:
+                disc = disc_mask(sites.xy[index], float(claims.radii[index]), window)
+                # A disc smaller than a pixel still has the pixel of its site.
+                disc[own[1], own[0]] = True
+                mask &= disc
+            claim = component_at(mask, own) if method.connected else mask
+            if claim is None or not claim.any():
+                continue
+            claims.masks[index], claims.windows[index] = tight, box = tighten(claim, window)
+            if method.ownership == LOGIT:
+                left, top = box[0] - x0, box[1] - y0
+                rows, columns = tight.shape
+                claims.logits[index] = values[top : top + rows, left : left + columns].copy()
+        claims.seconds.clip += perf_counter() - begin
+
+
+def own_pixel(sites: Sites, index: int, window_xyxy: WindowXYXY) -> tuple[int, int]:
+    """The pixel that a site holds, in its window."""
+    x, y = sites.pixel_xy[index].tolist()
+    return x - window_xyxy[0], y - window_xyxy[1]
+
+
+def tighten(
+    mask: NDArray[np.bool_], window_xyxy: WindowXYXY
+) -> tuple[NDArray[np.bool_], WindowXYXY]:
+    """The part of a mask, which has pixels, that its box holds, and the box as a window."""
+    x0, y0 = window_xyxy[:2]
+    columns = np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
+    left, top = int(columns[0]), int(rows[0])
+    right, bottom = int(columns[-1]) + 1, int(rows[-1]) + 1
+    return mask[top:bottom, left:right], (x0 + left, y0 + top, x0 + right, y0 + bottom)
