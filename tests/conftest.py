@@ -24,6 +24,7 @@ from PIL import Image
 from dpmo_cli.cli.app import main
 from dpmo_cli.geometry.resize import Frame
 from dpmo_cli.sam import models
+from dpmo_cli.sam.calibration import Calibration
 from dpmo_cli.sam.engine import Answer, Encoded, SamEngine
 
 
@@ -99,6 +100,7 @@ class FakeEngine:
     frame_px: int = 256
     cells: int = 64
     extents: tuple[str, ...] = ()
+    calibration: Calibration | None = None
     batch: int = 64
     halvings: int = 0
     loads: int = 0

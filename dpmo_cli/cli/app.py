@@ -11,11 +11,12 @@ from typing import Annotated
 
 import typer
 
-from dpmo_cli.cli import datasets, train, weights
+from dpmo_cli.cli import datasets, evaluate, train, weights
 from dpmo_cli.cli.config import read_config
 from dpmo_cli.cli.console import say
 from dpmo_cli.cli.convert import convert
 from dpmo_cli.cli.merge import merge
+from dpmo_cli.cli.truth import truth
 from dpmo_cli.cli.validate import validate
 from dpmo_cli.cli.visualize import visualize
 from dpmo_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, DpmoError
@@ -33,6 +34,8 @@ app.command()(merge)
 app.command()(validate)
 app.command()(visualize)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(evaluate.app, name="evaluate")
+app.command()(truth)
 app.add_typer(weights.app, name="weights")
 app.add_typer(train.app, name="train")
 

@@ -37,7 +37,6 @@ class Choice:
         predicted_iou: (n,) float32, the network's estimate for the chosen mask, 0 to 1.
         stability: (n,) float32, IoU of the mask with itself at a higher and a lower threshold.
         retained: (n,) float32, part of the mask that its disc holds.
-        expected_iou: (n,) float32, IoU that the logits expect, taken as independent chances.
         score: (n,) float32, predicted IoU x stability; with several candidates also x retained.
         holds_point: (n,) bool.
         ambiguous: (n,) bool, whether a rival of almost the same score is another mask.
@@ -47,7 +46,6 @@ class Choice:
     predicted_iou: NDArray[np.float32]
     stability: NDArray[np.float32]
     retained: NDArray[np.float32]
-    expected_iou: NDArray[np.float32]
     score: NDArray[np.float32]
     holds_point: NDArray[np.bool_]
     ambiguous: NDArray[np.bool_]
@@ -118,11 +116,6 @@ def choose(
     rivals = (ranked >= RIVAL_SCORE * ranked[rows, best][:, None]) & (overlap < RIVAL_IOU)
     rivals &= ranked > 0
 
-    # Pixels that the mask holds rightly by their own chances, of all that it should hold by them.
-    chances = logits[rows, best][:, None].sigmoid() * bound
-    missed = (chances * ~chosen).sum(dim=(2, 3))
-    expected = (chances * chosen).sum(dim=(2, 3)) / (_count(chosen) + missed).clamp(min=1e-6)
-
     def pick(values: Tensor) -> NDArray[np.float32]:
         picked: NDArray[np.float32] = values[rows, best].float().cpu().numpy()
         return picked
@@ -132,7 +125,6 @@ def choose(
         predicted_iou=pick(predicted),
         stability=pick(stability),
         retained=pick(retained),
-        expected_iou=expected[:, 0].float().cpu().numpy(),
         score=pick(scores),
         holds_point=holds[rows, best].cpu().numpy(),
         ambiguous=rivals.any(dim=1).cpu().numpy(),
@@ -141,9 +133,5 @@ def choose(
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     """Pixels of a mask in parts of another's, (n, c) float32; zero where the other is empty."""
-    return _count(part) / _count(whole).clamp(min=1)
-
-
-def _count(masks: Tensor) -> Tensor:
-    """Pixels of each mask: (n, c)."""
-    return masks.sum(dim=(2, 3))
+    counts = whole.sum(dim=(2, 3))
+    return part.sum(dim=(2, 3)) / counts.clamp(min=1)

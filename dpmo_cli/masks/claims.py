@@ -38,12 +38,14 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Scores:
-    """What is known of the chosen candidates: (S,) float32 each, NaN for sites not prompted."""
+    """What is known of the chosen candidates: (S,) float32 each, NaN for sites not prompted.
+
+    `score` is that of the choice, until `segment_image` puts the IoU to expect of a mask there.
+    """
 
     predicted_iou: NDArray[np.float32]
     stability: NDArray[np.float32]
     retained: NDArray[np.float32]
-    expected_iou: NDArray[np.float32]
     score: NDArray[np.float32]
 
 
@@ -94,7 +96,7 @@ def start_claims(
         windows=[(x0, y0, x1, y1) for x0, y0, x1, y1 in windows],
         masks=[None] * count,
         logits=[None] * count,
-        scores=Scores(*(np.full(count, np.nan, dtype=np.float32) for _ in range(5))),
+        scores=Scores(*(np.full(count, np.nan, dtype=np.float32) for _ in range(4))),
         holds_point=np.zeros(count, dtype=np.bool_),
         ambiguous=np.zeros(count, dtype=np.bool_),
         sub_resolution=np.zeros(count, dtype=np.bool_),
@@ -163,7 +165,6 @@ def _decode_tile(
         claims.scores.predicted_iou[members] = choice.predicted_iou
         claims.scores.stability[members] = choice.stability
         claims.scores.retained[members] = choice.retained
-        claims.scores.expected_iou[members] = choice.expected_iou
         claims.scores.score[members] = choice.score
         claims.holds_point[members] = choice.holds_point
         claims.ambiguous[members] = choice.ambiguous

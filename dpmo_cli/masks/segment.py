@@ -38,6 +38,7 @@ from dpmo_cli.masks.ownership import (
     logit_cost,
     own_pixels,
 )
+from dpmo_cli.masks.score import FEATURES, features
 from dpmo_cli.sam.engine import PromptEngine
 
 TARGET_RADIUS_PX = {256: 32.0, 1024: 64.0}
@@ -69,6 +70,7 @@ class SegmentedImage:
         prompted: (S,) bool, which sites the network was asked about.
         masks: the mask of each site, or None.
         scores: of the chosen candidates.
+        evidence: (S, k) float64, what the score of a mask is made of; NaN without a mask.
         reasons: for each site, why a person should look at it.
         tiles: how many tiles were encoded.
     """
@@ -78,6 +80,7 @@ class SegmentedImage:
     prompted: NDArray[np.bool_]
     masks: list[SiteMask | None]
     scores: Scores
+    evidence: FloatArray
     reasons: list[list[str]]
     tiles: int
 
@@ -186,6 +189,11 @@ def segment_image(
     for start in range(0, len(tiles), TILES_AT_ONCE):
         claim_tiles(image, tiles[start : start + TILES_AT_ONCE], sites, engine, method, claims)
     masks = _settle(sites, claims, size_hw, method)
+    evidence = _evidence(claims, masks)
+    if engine.calibration is not None:
+        masked = ~np.isnan(evidence[:, 0])
+        expected = engine.calibration.expected_iou(evidence[masked], method.extent)
+        claims.scores.score[masked] = expected
     # What leaves the disc is a fault of masks that are to stay inside it, unless the network
     # was taught to leave the cutting to the disc.
     leaking = method.extent in IN_DISC and method.extent not in engine.extents
@@ -195,6 +203,7 @@ def segment_image(
         prompted=prompted,
         masks=masks,
         scores=claims.scores,
+        evidence=evidence,
         reasons=_reasons(discs, prompted, masks, claims, leaking=leaking),
         tiles=len(tiles),
     )
@@ -231,6 +240,25 @@ def _settle(
             masks.append(_site_mask(owned, window, size_hw))
     claims.seconds.rle += perf_counter() - begin
     return masks
+
+
+def _evidence(claims: Claims, masks: list[SiteMask | None]) -> FloatArray:
+    """What the score of each site's mask is made of: (S, k) float64, NaN without a mask."""
+    found = [
+        (index, mask.area_px, int(np.count_nonzero(claim)))
+        for index, (mask, claim) in enumerate(zip(masks, claims.masks, strict=True))
+        if mask is not None and claim is not None
+    ]
+    masked, areas, claimed = np.array(found, dtype=np.int64).reshape(-1, 3).T
+    evidence = np.full((len(masks), len(FEATURES)), np.nan)
+    evidence[masked] = features(
+        claims.scores.predicted_iou[masked],
+        claims.scores.stability[masked],
+        areas.astype(np.float64),
+        claimed.astype(np.float64),
+        claims.radii[masked],
+    )
+    return evidence
 
 
 def _cost(sites: Sites, claims: Claims, ownership: str) -> Cost:

@@ -25,9 +25,10 @@ class RunProgress:
     Args:
         images: how many images the run looks at.
         quiet: show nothing but warnings and errors.
+        verb: what is being done, beside the bar.
     """
 
-    def __init__(self, images: int, *, quiet: bool) -> None:
+    def __init__(self, images: int, *, quiet: bool, verb: str = "converting") -> None:
         self.images = images
         self.quiet = quiet
         self.done = 0
@@ -47,7 +48,7 @@ class RunProgress:
                 console=self._console,
                 transient=True,
             )
-            self._task = self._bar.add_task("converting", total=images, pace="-")
+            self._task = self._bar.add_task(verb, total=images, pace="-")
 
     def __enter__(self) -> RunProgress:
         if self._bar is not None:

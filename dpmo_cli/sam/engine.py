@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.resize import Frame, fitted_size
+from dpmo_cli.sam.calibration import Calibration
 from dpmo_cli.sam.decoder import CANDIDATES, decode
 
 CPU_PROMPTS = 8
@@ -56,6 +57,7 @@ class PromptEngine(Protocol):
     frame_px: int
     cells: int
     extents: tuple[str, ...]
+    calibration: Calibration | None
 
     def encode(self, crops: Sequence[NDArray[np.uint8]]) -> list[Encoded]:
         """Encode (h, w, 3) uint8 RGB crops of any size."""
@@ -80,6 +82,7 @@ class SamEngine:
         prompt_batch: prompts per decoder call; None leaves it to the byte budget.
         tile_batch: crops per encoder call.
         extents: what each of the candidate masks is trained to be, where that is fixed.
+        calibration: what IoU to expect of its masks, where that was measured.
         halvings: how often a batch was halved because memory ran out.
     """
 
@@ -88,6 +91,7 @@ class SamEngine:
     prompt_batch: int | None = None
     tile_batch: int = 4
     extents: tuple[str, ...] = ()
+    calibration: Calibration | None = None
     halvings: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:

@@ -13,11 +13,14 @@ from segment_anything.modeling import Sam
 from dpmo_cli.errors import UsageError
 from dpmo_cli.geometry.extents import EXTENTS
 from dpmo_cli.sam import nano
+from dpmo_cli.sam.calibration import load_calibration
 from dpmo_cli.sam.checkpoint import load_state_dict, require_architecture
 from dpmo_cli.sam.engine import SamEngine
-from dpmo_cli.sam.weights import find, lookup, sha256_of
+from dpmo_cli.sam.weights import EMBEDDED_FOLDER, find, lookup, sha256_of
 
 DTYPES = ("fp32", "bf16")
+CALIBRATION = EMBEDDED_FOLDER / "nano.calibration.json"
+"""Of the embedded weights; others have none."""
 
 
 @dataclass(frozen=True)
@@ -128,4 +131,5 @@ def load_engine(spec: EngineSpec) -> SamEngine:
         bf16=spec.dtype == "bf16",
         prompt_batch=spec.prompt_batch,
         extents=EXTENTS if spec.name == "nano" else (),
+        calibration=load_calibration(CALIBRATION, spec.weights_sha256),
     )

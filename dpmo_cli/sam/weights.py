@@ -70,7 +70,7 @@ CATALOGUE: tuple[Weights, ...] = (
         "nano",
         "nano.safetensors",
         url=None,
-        sha256="ad2cdab8d565fb89608de162a3165b424edb58a365fdf5c4cde6e21599bc8672",
+        sha256="7ce77b06561e5a874ff61a52bb6c9b0cb158fd1078978f4cf764a477c25837d1",
         size_bytes=7_983_664,
         licence="Apache-2.0",
         summary="the small default, carried by this package",

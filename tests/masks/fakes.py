@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpmo_cli.geometry.resize import Frame
+from dpmo_cli.sam.calibration import Calibration
 from dpmo_cli.sam.engine import Answer, Encoded
 
 
@@ -25,6 +26,7 @@ class FakeEngine:
     frame_px = 256
     cells = 64
     extents: tuple[str, ...] = ()
+    calibration: Calibration | None = None
 
     def __init__(self, chunk: int = 4) -> None:
         self.chunk = chunk

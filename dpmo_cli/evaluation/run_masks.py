@@ -1,0 +1,216 @@
+"""What a finished run predicts, read back one image at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dpmo_cli.errors import InputError, UsageError
+from dpmo_cli.evaluation.instances import checked_rle
+from dpmo_cli.geometry.points import FloatArray
+from dpmo_cli.geometry.rle import Rle
+from dpmo_cli.outputs.coco import iter_coco
+from dpmo_cli.outputs.findings import annotations_file, one_line, points_file
+from dpmo_cli.outputs.json_values import as_int, as_number, as_object, as_text
+from dpmo_cli.outputs.schema import FAILED, OCCLUDED, POINT_SCHEMA
+from dpmo_cli.outputs.table_checks import Points, read_table
+
+RUN_FILE = "run.json"
+_MEND = "see `dpmo validate`, and convert again"
+
+
+@dataclass(frozen=True)
+class RunImage:
+    """An image of a run: file name relative to the dataset's root, (H, W) in px."""
+
+    split: str
+    image_id: int
+    file_name: str
+    size_hw: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run says of the N points of one image, in the order of its annotation.
+
+    Attributes:
+        image: the image.
+        points_xy: (N, 2) float64 px, as annotated.
+        masks: N, None where a point has none; a shared point has its site's.
+        scores: (N,) float64, NaN where there is none.
+        occluded: (N,) bool, what the dataset says can't be seen.
+        boxes_xyxy: (N, 4) float64 px, the dataset's head boxes, NaN where it gives none.
+    """
+
+    image: RunImage
+    points_xy: FloatArray
+    masks: list[Rle | None]
+    scores: FloatArray
+    occluded: NDArray[np.bool_]
+    boxes_xyxy: FloatArray
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """The record of a run and its images.
+
+    Attributes:
+        out: its folder.
+        extent: what its masks hold.
+        images: that could be read, split after split.
+        failed: file names of those that could not.
+        others: file names in the splits that were not asked for.
+        limited: it was told to convert only a part of its splits (limit or shard).
+    """
+
+    out: Path
+    extent: str
+    images: tuple[RunImage, ...]
+    failed: tuple[str, ...]
+    others: tuple[str, ...]
+    limited: bool
+
+    def predictions(self, wanted: set[RunImage]) -> Iterator[Prediction]:
+        """Yield what the run predicts for some of its images, in order.
+
+        The rows of one split and the text of its annotations are in memory at a time.
+
+        Raises:
+            InputError: a file of the run can't be read, or they do not belong together.
+        """
+        for split in dict.fromkeys(image.split for image in self.images if image in wanted):
+            path = self.out / annotations_file(split)
+            points = Points.of(_read_points(self.out, split))
+            annotations = (value for member, value in iter_coco(path) if member == "annotations")
+            groups = groupby(annotations, lambda value: value["image_id"])
+            try:
+                group = next(groups, None)
+                for image in (one for one in self.images if one.split == split):
+                    masks: dict[int, tuple[Rle, float]] = {}
+                    if group is not None and group[0] == image.image_id:
+                        if image in wanted:
+                            masks = dict(_mask_of(value, image) for value in group[1])
+                        group = next(groups, None)
+                    if image in wanted:
+                        yield _prediction(image, points, masks)
+                if group is not None:
+                    raise ValueError(f"annotations of image {group[0]} out of place")
+            except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+                raise InputError(path, f"can't be read ({one_line(error)})", _MEND) from error
+
+
+def open_run(out: Path, split: str | None = None) -> FinishedRun:
+    """Read the record of a run, and list the images of all its splits or of one.
+
+    Raises:
+        UsageError: `out` holds no finished run, or none with this split.
+        InputError: one of its files can't be read.
+    """
+    path = out / RUN_FILE
+    if not out.is_dir():
+        raise UsageError(f"--pred {out}: no such folder; give the one that `dpmo convert` wrote")
+    if not path.is_file():
+        raise UsageError(
+            f"--pred {out}: holds no finished run (no {RUN_FILE}); run convert to its end"
+        )
+    try:
+        record = as_object(json.loads(path.read_text(encoding="utf-8")), "it")
+        extent = as_text(record.get("extent"), "extent")
+        splits = as_object(record.get("splits"), "splits")
+        parts = {name: as_object(value, name) for name, value in splits.items()}
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(path, f"can't be read ({one_line(error)})", _MEND) from error
+    if split is not None and split not in parts:
+        raise UsageError(f"--split {split}: the run has {', '.join(parts) or 'none'}")
+    chosen = [name for name in parts if split in (None, name)]
+    images = {name: _list_images(out, name) for name in parts}
+    return FinishedRun(
+        out=out,
+        extent=extent,
+        images=tuple(image for name in chosen for image in images[name]),
+        failed=tuple(file_name for name in chosen for file_name in _list_failed(out, name)),
+        others=tuple(
+            image.file_name for name in parts if name not in chosen for image in images[name]
+        ),
+        limited=any(_is_limited(parts[name]) for name in chosen),
+    )
+
+
+def _is_limited(part: Mapping[str, object]) -> bool:
+    return part.get("limit") is not None or part.get("shard") is not None
+
+
+def _list_images(out: Path, split: str) -> list[RunImage]:
+    path = out / annotations_file(split)
+    images = []
+    try:
+        for member, value in iter_coco(path):
+            if member == "annotations":
+                break
+            if member == "images":
+                fields = as_object(value, "an image")
+                sides = [as_int(fields.get(side), side) for side in ("height", "width")]
+                name = as_text(fields.get("file_name"), "file_name")
+                images.append(
+                    RunImage(split, as_int(fields.get("id"), "id"), name, (sides[0], sides[1]))
+                )
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(path, f"can't be read ({one_line(error)})", _MEND) from error
+    return images
+
+
+def _list_failed(out: Path, split: str) -> list[str]:
+    table = _read_points(out, split)
+    failed = table.filter(pc.field("status") == FAILED)
+    return [str(name) for name in pc.unique(failed["image"]).to_pylist()]
+
+
+def _read_points(out: Path, split: str) -> pa.Table:
+    path = out / points_file(split)
+    try:
+        return read_table(path, POINT_SCHEMA)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(path, f"can't be read ({one_line(error)})", _MEND) from error
+
+
+def _mask_of(value: object, image: RunImage) -> tuple[int, tuple[Rle, float]]:
+    """The id of an annotation, its mask and its score."""
+    fields = as_object(value, "an annotation")
+    number = as_int(fields.get("id"), "an annotation's id")
+    try:
+        mask = checked_rle(fields.get("segmentation"), image.size_hw)
+    except ValueError as error:
+        raise ValueError(f"annotation {number}: {error}") from error
+    score = fields.get("score")
+    return number, (mask, float("nan") if score is None else as_number(score, "score"))
+
+
+def _prediction(
+    image: RunImage, points: Points, masks: Mapping[int, tuple[Rle, float]]
+) -> Prediction:
+    place = points.places.get(image.image_id, slice(0, 0))
+    numbers = points.annotation_ids[place].tolist()
+    lost = [number for number in numbers if number >= 0 and number not in masks]
+    if lost:
+        raise ValueError(
+            f"annotation {lost[0]}, which {points_file(image.split)} names, is missing"
+        )
+    found = [masks.get(number) for number in numbers]
+    nan_box = [float("nan")] * 4
+    boxes = points.table["head_box_xyxy"][place.start : place.stop].to_pylist()
+    return Prediction(
+        image=image,
+        points_xy=points.points_xy[place],
+        masks=[None if one is None else one[0] for one in found],
+        scores=np.array([float("nan") if one is None else one[1] for one in found]),
+        occluded=np.asarray(points.statuses[place] == OCCLUDED),
+        boxes_xyxy=np.array([box or nan_box for box in boxes], np.float64).reshape(-1, 4),
+    )

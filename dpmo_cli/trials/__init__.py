@@ -1,0 +1,1 @@
+"""Trials: the method, its variants and the trivial baselines, measured on true masks."""
