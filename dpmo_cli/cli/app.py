@@ -16,6 +16,7 @@ from dpmo_cli.cli.config import read_config
 from dpmo_cli.cli.console import say
 from dpmo_cli.cli.convert import convert
 from dpmo_cli.cli.merge import merge
+from dpmo_cli.cli.selftest import selftest
 from dpmo_cli.cli.truth import truth
 from dpmo_cli.cli.validate import validate
 from dpmo_cli.cli.visualize import visualize
@@ -35,6 +36,7 @@ app.command()(validate)
 app.command()(visualize)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(evaluate.app, name="evaluate")
+app.command()(selftest)
 app.command()(truth)
 app.add_typer(weights.app, name="weights")
 app.add_typer(train.app, name="train")

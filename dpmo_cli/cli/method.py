@@ -81,7 +81,7 @@ def method_command(
         if not quiet:
             say(
                 f"dpmo: {result.truth_set}: {result.variant.name}: "
-                f"{result.summary.cut.figures.iou_per_point.value:.3f}, "
+                f"{result.figures.iou_per_point.value:.3f}, "
                 f"{1000 * result.seconds_per_point:.1f} ms a point"
             )
 

@@ -16,6 +16,7 @@ SUB_RESOLUTION = "sub_resolution"
 CLOSE_PAIR = "close_pair"
 RADIUS_CLAMPED = "radius_clamped"
 LONE = "lone_point"
+BOX_DISAGREES = "box_disagrees"
 DUPLICATE = "duplicate"
 NO_PIXELS = "no_pixels"
 OUTSIDE_IMAGE = "outside_image"
@@ -24,7 +25,7 @@ FULLY_OCCLUDED = "fully_occluded"
 UNREADABLE = "unreadable_image"
 
 REASONS: Mapping[str, str] = {
-    LOW_SCORE: "the score is below 0.45",
+    LOW_SCORE: "the score is below 0.5",
     LEAKS: "the disc holds less than half of the mask that the network drew",
     MISSES_POINT: "no candidate mask holds the point",
     AMBIGUOUS: "another candidate of almost the same score is a different mask",
@@ -33,6 +34,7 @@ REASONS: Mapping[str, str] = {
     CLOSE_PAIR: "a neighbour is nearer than 0.15 of the local spacing: a double click?",
     RADIUS_CLAMPED: "the disc was clamped to 3 px or to half the image",
     LONE: "the only point of its image: nothing tells how large the person is",
+    BOX_DISAGREES: "the mask fills under a quarter of the dataset's head box, or leaves it by half",
     DUPLICATE: "rounds to the pixel of an earlier point, whose mask it shares",
     NO_PIXELS: "neighbours own all pixels that the network gave",
     OUTSIDE_IMAGE: "the point lies outside the image",
@@ -42,11 +44,15 @@ REASONS: Mapping[str, str] = {
 }
 """All reasons with what they mean."""
 
-SCORE_LIMIT = 0.45
+SCORE_LIMIT = 0.5
 RETAINED_LIMIT = 0.5
 TINY_OF_DISC = 0.02
 TINY_PX = 6
 SUB_RESOLUTION_CELLS = 4.0
+BOX_COVER = 0.25
+"""A mask that fills less of what the disc leaves of the box has missed the head."""
+BOX_CONTAINMENT = 0.5
+"""A head that lies outside its box by more than the other half is more than a head."""
 CLOSE_OF_SPACING = 0.15
 """Where people walk in pairs, as in ShanghaiTech B, 0.35 would flag a third of them."""
 

@@ -65,6 +65,7 @@ class SegmentedImage:
     """All sites of an image after the method.
 
     Attributes:
+        size_hw: height and width of the image, px.
         sites: the sites, in the order of their coordinates.
         radii_px: (S,) float64 discs.
         prompted: (S,) bool, which sites the network was asked about.
@@ -72,9 +73,11 @@ class SegmentedImage:
         scores: of the chosen candidates.
         evidence: (S, k) float64, what the score of a mask is made of; NaN without a mask.
         reasons: for each site, why a person should look at it.
+        extent: what of a person the masks hold.
         tiles: how many tiles were encoded.
     """
 
+    size_hw: tuple[int, int]
     sites: Sites
     radii_px: FloatArray
     prompted: NDArray[np.bool_]
@@ -82,6 +85,7 @@ class SegmentedImage:
     scores: Scores
     evidence: FloatArray
     reasons: list[list[str]]
+    extent: str
     tiles: int
 
 
@@ -190,7 +194,7 @@ def segment_image(
         claim_tiles(image, tiles[start : start + TILES_AT_ONCE], sites, engine, method, claims)
     masks = _settle(sites, claims, size_hw, method)
     evidence = _evidence(claims, masks)
-    if engine.calibration is not None:
+    if engine.calibration is not None and method.extent in engine.calibration.curves:
         masked = ~np.isnan(evidence[:, 0])
         expected = engine.calibration.expected_iou(evidence[masked], method.extent)
         claims.scores.score[masked] = expected
@@ -198,6 +202,7 @@ def segment_image(
     # was taught to leave the cutting to the disc.
     leaking = method.extent in IN_DISC and method.extent not in engine.extents
     return SegmentedImage(
+        size_hw=size_hw,
         sites=sites,
         radii_px=discs.radii_px,
         prompted=prompted,
@@ -205,6 +210,7 @@ def segment_image(
         scores=claims.scores,
         evidence=evidence,
         reasons=_reasons(discs, prompted, masks, claims, leaking=leaking),
+        extent=method.extent,
         tiles=len(tiles),
     )
 

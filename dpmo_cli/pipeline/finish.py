@@ -21,6 +21,7 @@ from dpmo_cli.outputs.records import ImageRecord
 from dpmo_cli.outputs.schema import OK, SCHEMA_VERSION
 from dpmo_cli.pipeline.settings import Settings
 from dpmo_cli.pipeline.store import RUN_FILE, Store
+from dpmo_cli.sam.validation import validation_of
 from dpmo_cli.version import VERSION
 
 LIBRARIES = ("torch", "torchvision", "segment-anything", "timm", "numpy", "scipy", "pyarrow",
@@ -212,6 +213,7 @@ def write_run_record(
         "extent": settings.extent,
         "settings": settings.as_json(),
         "config": dict(config),
+        "validation": validation_of(settings.weights_sha256),
         "counts": finished.counts.as_json(),
         "splits": split_documents,
         "failures": finished.failures,

@@ -10,8 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from dpmo_cli.datasets.base import FULLY_OCCLUDED, Heads
+from dpmo_cli.evaluation.boxes import box_windows
+from dpmo_cli.geometry.extents import HEAD, IN_DISC
+from dpmo_cli.geometry.rle import rle_window
 from dpmo_cli.masks import reasons
-from dpmo_cli.masks.segment import SegmentedImage
+from dpmo_cli.masks.segment import SegmentedImage, SiteMask
 from dpmo_cli.outputs import schema
 
 MAX_POINTS_PER_IMAGE = 10**6
@@ -42,6 +45,7 @@ def segmented_rows(
     sites = segmented.sites
     hidden = hidden_points(heads)
     representative = _representatives(segmented, heads, hidden)
+    boxes = None if heads.boxes_xyxy is None else box_windows(heads.boxes_xyxy, segmented.size_hw)
     states: list[tuple[str, list[str]]] = []
     masks: list[dict[str, object]] = []
     for point_id, site in enumerate(sites.site_of_point.tolist()):
@@ -60,6 +64,11 @@ def segmented_rows(
                 "area": mask.area_px,
                 "rle": dict(mask.rle),
             }
+            radius = float(segmented.radii_px[site])
+            if boxes is not None and _box_disagrees(
+                mask, boxes[point_id].tolist(), radius, segmented.extent
+            ):
+                why.append(reasons.BOX_DISAGREES)
         if status in (schema.OK, schema.SHARED, schema.EMPTY):
             scores = segmented.scores
             for name in ("predicted_iou", "stability", "retained"):
@@ -110,6 +119,25 @@ def _status(
     if segmented.masks[site] is None:
         return schema.EMPTY
     return schema.OK if first else schema.SHARED
+
+
+def _box_disagrees(
+    mask: SiteMask, box_xyxy: tuple[int, int, int, int], radius_px: float, extent: str
+) -> bool:
+    """Whether a mask and the head box of its point, (x0, y0, x1, y1) half open, do not fit."""
+    left, top, right, bottom = box_xyxy
+    box_px = (right - left) * (bottom - top)
+    if not box_px:
+        return False
+    window, (x0, y0, _, _) = rle_window(mask.rle)
+    rows = slice(max(0, top - y0), max(0, bottom - y0))
+    columns = slice(max(0, left - x0), max(0, right - x0))
+    inside = int(window[rows, columns].sum())
+    # A disc that is smaller than the head lets no mask fill its box.
+    possible = min(box_px, math.pi * radius_px**2) if extent in IN_DISC else box_px
+    if inside < reasons.BOX_COVER * possible:
+        return True
+    return extent == HEAD and inside < reasons.BOX_CONTAINMENT * mask.area_px
 
 
 def _finite(value: np.float32) -> float | None:

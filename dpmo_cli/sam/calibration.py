@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.geometry.points import FloatArray
@@ -30,8 +32,7 @@ class Calibration:
     def expected_iou(self, features: FloatArray, extent: str) -> FloatArray:
         """IoU to expect, (n,) from 0 to 1, of (n, k) features."""
         intercept, *weights = self.curves[extent]
-        expected: FloatArray = 1 / (1 + np.exp(-(intercept + features @ np.array(weights))))
-        return expected
+        return np.asarray(expit(intercept + features @ np.array(weights)))
 
 
 def as_json(calibration: Calibration) -> str:
@@ -58,6 +59,9 @@ def load_calibration(path: Path, weights_sha256: str) -> Calibration | None:
         found = Calibration(
             str(plain["weights_sha256"]), tuple(str(name) for name in plain["features"]), curves
         )
+        for curve in found.curves.values():
+            if len(curve) != 1 + len(found.features) or not all(map(math.isfinite, curve)):
+                raise ValueError("a curve does not fit the features")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: is no calibration; install dpmo-cli again") from error
     return found if found.weights_sha256 == weights_sha256 else None

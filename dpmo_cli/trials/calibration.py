@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import expit
 
+from dpmo_cli.errors import UsageError
 from dpmo_cli.evaluation.measures import measure
 from dpmo_cli.evaluation.ranking import Ranking, rank
 from dpmo_cli.evaluation.truth import TruthScene
@@ -23,6 +25,8 @@ from dpmo_cli.trials.variants import run_method
 
 FOLDS = 3
 PENALTY = 1e-4
+LEAST_SPREAD = 1e-3
+"""A feature that varies no more than this tells nothing, and gets next to no weight."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +86,25 @@ def calibrate(
 
     Returns:
         The calibration, fitted on all scenes, and for each extent what curves that were fitted
-        on the other scenes, in FOLDS parts, say of each scene.
+        on the other scenes, in FOLDS parts, say of each scene. An extent that no scene has the
+        truth of, as heads, gets no curve.
+
+    Raises:
+        UsageError: the scenes are too few to test a curve on others.
     """
     plain = replace(engine, calibration=None)
     curves: dict[str, tuple[float, ...]] = {}
     checks: list[Check] = []
     for extent in engine.extents or (method.extent,):
         points = _collect(plain, replace(method, extent=extent), sets, say)
+        if points is None:
+            continue
         expected = np.full(len(points.iou), np.nan)
         masked = ~np.isnan(points.evidence[:, 0])
+        if len(np.unique(points.fold[masked])) < 2:
+            raise UsageError(
+                f"{extent}: no two scenes of one set that have masks; give more scenes (--scenes)"
+            )
         for fold in range(FOLDS):
             learnt, asked = masked & (points.fold != fold), masked & (points.fold == fold)
             curve = fit_curve(points.evidence[learnt], points.iou[learnt])
@@ -119,7 +133,8 @@ def _collect(
     method: Method,
     sets: Mapping[str, Sequence[TruthScene]],
     say: Callable[[str], None],
-) -> Points:
+) -> Points | None:
+    """The points of all scenes that have the truth of the method's extent; None without any."""
     parts: list[Points] = []
     heads = method.extent == HEAD
     for name, scenes in sets.items():
@@ -144,6 +159,8 @@ def _collect(
                     iou,
                 )
             )
+    if not parts:
+        return None
     columns = zip(*(vars(part).values() for part in parts), strict=True)
     return Points(*(np.concatenate(column) for column in columns))
 
@@ -157,14 +174,14 @@ def fit_curve(evidence: FloatArray, iou: FloatArray) -> tuple[float, ...]:
 
     Source: fractional logistic regression (Papke and Wooldridge, 1996).
     """
-    mean, spread = evidence.mean(axis=0), evidence.std(axis=0) + 1e-9
+    mean, spread = evidence.mean(axis=0), np.maximum(evidence.std(axis=0), LEAST_SPREAD)
     known = np.column_stack([np.ones(len(evidence)), (evidence - mean) / spread])
 
     def loss(curve: FloatArray) -> tuple[float, FloatArray]:
         values = known @ curve
         penalty = PENALTY * float((curve[1:] ** 2).sum())
         total = float((np.logaddexp(0, values) - iou * values).mean()) + penalty
-        slope = known.T @ (1 / (1 + np.exp(-values)) - iou) / len(iou)
+        slope = known.T @ (expit(values) - iou) / len(iou)
         slope[1:] += 2 * PENALTY * curve[1:]
         return total, slope
 

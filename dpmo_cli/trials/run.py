@@ -10,11 +10,11 @@ import numpy as np
 
 from dpmo_cli.evaluation.instances import ImageMasks, rles_of_labels
 from dpmo_cli.evaluation.measures import ImageMeasures, measure
-from dpmo_cli.evaluation.summary import DISTANCE_EDGES_PX, Summary, summarise
+from dpmo_cli.evaluation.summary import DISTANCE_EDGES_PX, Figures, Summary, summarise
 from dpmo_cli.evaluation.truth import TruthScene
 from dpmo_cli.geometry.nnec import neighbour_distances
 from dpmo_cli.geometry.points import group_points
-from dpmo_cli.trials.variants import PointMasks, Variant
+from dpmo_cli.trials.variants import CUT, PointMasks, Variant
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,12 @@ class Result:
     summary: Summary
     by_distance: list[Summary | None]
     seconds_per_point: float
+
+    @property
+    def figures(self) -> Figures:
+        """Those of the truth that the variant is measured on."""
+        part = self.summary.cut if self.variant.truth == CUT else self.summary.uncut
+        return part.figures
 
 
 @dataclass
@@ -113,7 +119,8 @@ def _measure(masks: ImageMasks, measured: _Measured) -> None:
     for part, low, high in zip(
         measured.parts, DISTANCE_EDGES_PX, DISTANCE_EDGES_PX[1:], strict=False
     ):
-        inside = (away >= low) & (away < high)
+        # The last part also holds lone points, whose distance is infinite.
+        inside = (away >= low) & ((away < high) | (high == DISTANCE_EDGES_PX[-1]))
         if inside.any():
             part.append(measure(_only(masks, inside)))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dpmo_cli.evaluation.summary import DISTANCE_EDGES_PX, Figure
 from dpmo_cli.trials.calibration import Check
 from dpmo_cli.trials.run import Result
-from dpmo_cli.trials.variants import CUT, GROUPS, STEPS
+from dpmo_cli.trials.variants import GROUPS, STEPS
 
 Cell = Callable[[Result], Figure]
 NOTHING = ""
@@ -20,20 +20,14 @@ def report(results: Sequence[Result]) -> Iterator[str]:
         if not any(result.variant.group == group for result in results):
             continue
         yield f"\n{group}: IoU per point ± half of its 95 % interval"
-        yield from rows_by_sets(results, group, _iou)
+        yield from rows_by_sets(results, group, lambda result: result.figures.iou_per_point)
         if group == STEPS:
             yield f"\n{group}: PQ"
-            yield from rows_by_sets(results, group, lambda result: result.summary.cut.figures.pq)
+            yield from rows_by_sets(results, group, lambda result: result.figures.pq)
             for truth_set in dict.fromkeys(result.truth_set for result in results):
                 own = [r for r in results if (r.variant.group, r.truth_set) == (STEPS, truth_set)]
                 yield f"\n{truth_set}: by the distance to the nearest neighbour, px"
                 yield from rows_by_distance(own[0], own[-1])
-
-
-def _iou(result: Result) -> Figure:
-    summary = result.summary
-    part = summary.cut if result.variant.truth == CUT else summary.uncut
-    return part.figures.iou_per_point
 
 
 def rows_by_sets(results: Sequence[Result], group: str, cell: Cell) -> list[str]:
@@ -83,6 +77,7 @@ def calibration_lines(checks: Sequence[Check]) -> Iterator[str]:
     yield _line([*heading, "found, raw score", "found, calibrated", "times a random order"])
     yield _line(["---", "---", *["---:"] * 7])
     for check in checks:
+        of_random = check.calibrated.of_random
         yield _line(
             [
                 check.extent,
@@ -91,9 +86,9 @@ def calibration_lines(checks: Sequence[Check]) -> Iterator[str]:
                 f"{check.mean_iou:.3f}",
                 f"{check.mean_score:.3f}",
                 str(check.raw.bad),
-                f"{100 * check.raw.of_perfect:.0f} %",
-                f"{100 * check.calibrated.of_perfect:.0f} %",
-                f"{check.calibrated.of_random:.1f}",
+                _percent(check.raw.of_perfect),
+                _percent(check.calibrated.of_perfect),
+                "-" if math.isnan(of_random) else f"{of_random:.1f}",
             ]
         )
 
@@ -117,6 +112,10 @@ def as_json(results: Sequence[Result]) -> list[dict[str, object]]:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
 def _shown(figure: Figure) -> str:

@@ -277,7 +277,9 @@ def _tidied(
 
 
 def _smoothed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    smoothed: NDArray[np.bool_] = ndimage.median_filter(mask.astype(np.uint8), size=3) > 0
+    # Around the window, which is tight, there is nothing of the mask.
+    found = ndimage.median_filter(mask.astype(np.uint8), size=3, mode="constant")
+    smoothed: NDArray[np.bool_] = found > 0
     return smoothed
 
 

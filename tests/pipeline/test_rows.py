@@ -23,10 +23,10 @@ def _heads(points: list[tuple[float, float]], **known: Any) -> Heads:
     return Heads(np.array(points, dtype=np.float64).reshape(-1, 2), **known)
 
 
-def _rows(heads: Heads) -> list[Row]:
+def _rows(heads: Heads, method: Method | None = None) -> list[Row]:
     gray = np.full((48, 64, 3), 128, dtype=np.uint8)
     segmented = segment_image(
-        gray, heads.points_xy, FakeEngine(), Method(), hidden=hidden_points(heads)
+        gray, heads.points_xy, FakeEngine(), method or Method(), hidden=hidden_points(heads)
     )
     table = segmented_rows("a.jpg", IMAGE_ID, heads, segmented)
     assert table.schema.equals(RECORD_SCHEMA)
@@ -180,3 +180,31 @@ def test_hidden_points(occlusion: list[int] | None, hidden: list[bool] | None) -
     known = {} if occlusion is None else {"occlusion": np.array(occlusion, np.int8)}
     found = hidden_points(_heads([(0, 0)] * len(occlusion or []), **known))
     assert (None if found is None else found.tolist()) == hidden
+
+
+@pytest.mark.parametrize(
+    ("method", "box", "disagrees"),
+    [
+        pytest.param(Method(), (6, 6, 14, 14), False, id="round the point"),
+        pytest.param(Method(), (30, 20, 38, 28), True, id="elsewhere"),
+        pytest.param(Method(), (0, 0, 19, 19), True, id="much larger than the mask"),
+        pytest.param(Method(), (10, 10, 11, 11), False, id="smaller than the mask"),
+        pytest.param(Method(extent="head"), (10, 10, 11, 11), True, id="a head leaves it"),
+        pytest.param(Method(extent="head"), (80, 80, 90, 90), False, id="outside says nothing"),
+        pytest.param(Method(extent="head"), (0, 0, 63, 47), True, id="a head in a huge box"),
+        pytest.param(
+            Method(nnec_scale=0.3, extent="head"),
+            (0, 0, 63, 47),
+            False,
+            id="no more than the disc can be filled",
+        ),
+    ],
+)
+def test_boxes_are_a_check(method: Method, box: tuple[int, int, int, int], disagrees: bool) -> None:
+    # The engine draws 25 pixels round a point, or for heads 109; the discs have radius 14.
+    points = [(10.0, 10.0), (24.0, 10.0)]
+    boxes = np.array([box, (20, 6, 28, 14)], dtype=np.float64)
+    first, second = _rows(_heads(points, boxes_xyxy=boxes), method)
+    assert first["status"] == "ok"
+    assert ("box_disagrees" in first["reasons"]) == disagrees
+    assert "box_disagrees" not in second["reasons"]

@@ -1,0 +1,56 @@
+"""`dpmo selftest`: what the user's weights are worth, measured on scenes of the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpmo_cli.cli.console import print_json, say
+
+
+def selftest(
+    sam: Annotated[
+        str, typer.Option(envvar="DPMO_SAM", help="nano, vit_b, vit_l or vit_h.")
+    ] = "nano",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(envvar="DPMO_CHECKPOINT", help="Your own weights for --sam."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(envvar="DPMO_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", envvar="DPMO_QUIET", help="No progress.")
+    ] = False,
+) -> None:
+    """Measure weights on four rendered crowds with true masks, and remember it.
+
+    The run.json of later runs with these weights holds the figures, and says `unvalidated` before.
+    """
+    from dpmo_cli.masks.method import NEGATIVES, Method
+    from dpmo_cli.sam.models import load_engine, resolve_engine
+    from dpmo_cli.sam.validation import write_validation
+    from dpmo_cli.trials.run import Result
+    from dpmo_cli.trials.selftest import as_validation, load_scenes, run_selftest, selftest_lines
+
+    spec = resolve_engine(sam, checkpoint=checkpoint, device=device)
+
+    def done(result: Result) -> None:
+        if not quiet:
+            say(f"dpmo: {result.variant.name}: {result.figures.iou_per_point.value:.3f}")
+
+    method = Method(negatives=NEGATIVES.get(spec.name, 0))
+    results = run_selftest(load_engine(spec), method, load_scenes(), done)
+    validation = as_validation(spec.name, spec.device, results)
+    path = write_validation(spec.weights_sha256, validation)
+    if json:
+        print_json("selftest", {"weights_sha256": spec.weights_sha256, **validation})
+        return
+    print(f"{spec.name}, SHA-256 {spec.weights_sha256}, {spec.device}")
+    for line in selftest_lines(results):
+        print(line)
+    if not quiet:
+        say(f"dpmo: kept in {path}")
