@@ -80,7 +80,7 @@ def masks_from_points(
     extent: str = "nnec",
     negatives: int | None = None,
     radii: str = "nearest",
-    ownership: str = "nearest",
+    ownership: str = "logit",
 ) -> list[PointMask]:
     """Turn the head points of one image into disjoint masks, one for each point.
 
@@ -99,7 +99,7 @@ def masks_from_points(
         extent: `nnec` for the person inside the disc, `head`, or `visible` for the whole person.
         negatives: neighbours that each prompt names as others; None takes the network's default.
         radii: `nearest`, or `robust` to hold them near the local spacing.
-        ownership: who gets a pixel that several claim: `nearest`, `ratio` or `logit`.
+        ownership: who gets a pixel that several claim: `logit`, `nearest` or `ratio`.
 
     Returns:
         One `PointMask` per point, in the order of the points.

@@ -94,9 +94,9 @@ def convert(
         str,
         typer.Option(
             envvar="DPMO_OWNERSHIP",
-            help="Who gets a pixel that several claim: nearest, ratio (to the radius), or logit.",
+            help="Who gets a pixel that several claim: logit (the network), nearest, or ratio.",
         ),
-    ] = "nearest",
+    ] = "logit",
     limit: Annotated[
         int | None,
         typer.Option(envvar="DPMO_LIMIT", min=1, help="Only the first images of each split."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +38,9 @@ def method_command(
     checkpoint: Annotated[Path | None, typer.Option(help="Your own weights for --sam.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     split: Annotated[str, typer.Option(help="validation or train.")] = "validation",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes, on Linux and CPUs; each has one thread.")
+    ] = 1,
     samples: Annotated[
         int, typer.Option(min=0, help="Resamples of the images for the 95 % intervals; 0: none.")
     ] = 1000,
@@ -49,8 +53,9 @@ def method_command(
     Prints tables in Markdown.
     """
     from dpmo_cli.cli.truth import SPLITS
+    from dpmo_cli.evaluation.baselines import require_trials
     from dpmo_cli.evaluation.truth_sets import TRUTH_SETS, load_set
-    from dpmo_cli.trials.variants import GROUPS
+    from dpmo_cli.trials.variants import ALTERNATIVES, GROUPS, TRIVIAL
 
     sets, groups = truth_set or list(SETS), group or list(GROUPS)
     for option, wanted, known in (
@@ -61,6 +66,10 @@ def method_command(
         for name in wanted:
             if name not in known:
                 raise UsageError(f"{option} {name}: unknown; use one of {', '.join(known)}")
+    if {ALTERNATIVES, TRIVIAL} & set(groups):
+        require_trials()
+    if workers > 1 and (sys.platform != "linux" or device != "cpu"):
+        raise UsageError("--workers: needs Linux and --device cpu; leave it out")
     if not data.is_dir():
         raise UsageError(f"--data {data}: no such folder; give the folder of the data sets")
 
@@ -68,7 +77,7 @@ def method_command(
     from dpmo_cli.sam.models import load_engine, resolve_engine
     from dpmo_cli.trials.run import run_variants
     from dpmo_cli.trials.table import as_json, report
-    from dpmo_cli.trials.variants import HEADS, variants_of
+    from dpmo_cli.trials.variants import variants_of
 
     spec = resolve_engine(sam, checkpoint=checkpoint, device=device)
     engine = load_engine(spec)
@@ -85,14 +94,8 @@ def method_command(
                 f"{1000 * result.seconds_per_point:.1f} ms a point"
             )
 
-    results: list[Result] = []
-    for heads in (False, True):
-        chosen = [
-            variant
-            for variant in variants_of(engine, method)
-            if variant.group in groups and (variant.truth == HEADS) == heads
-        ]
-        results += run_variants(loaded, chosen, heads=heads, samples=samples, done=done)
+    variants = [v for v in variants_of(engine, method) if v.group in groups]
+    results = run_variants(loaded, variants, samples=samples, workers=workers, done=done)
     if json:
         about = {"sam": spec.name, "weights_sha256": spec.weights_sha256, "device": spec.device}
         print_json("evaluate-method", about | {"split": split, "results": as_json(results)})

@@ -53,7 +53,7 @@ class Method:
     extent: str = NNEC
     negatives: int = 0
     radii: str = NEAREST
-    ownership: str | None = NEAREST
+    ownership: str | None = LOGIT
     terms: tuple[str, ...] = TERMS
     connected: bool = True
     tile_target_px: float | None = None

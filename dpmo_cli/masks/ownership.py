@@ -13,7 +13,9 @@ from dpmo_cli.geometry.rle import WindowXYXY
 
 NOBODY = -1
 DISTANCE_PRICE = 4.0
-"""Logits that a pixel on the rim of a disc costs more than its centre, under the logit rule."""
+"""Logits that a pixel on the rim of a disc costs more than its centre, under the logit rule.
+
+From 1 to 16 made no difference above 0.001 of IoU on crowds and nuclei to train on."""
 
 Cost = Callable[[NDArray[np.int64], IntArray], FloatArray]
 """What it costs the sites (n,) to own the pixels (n, 2), x then y, that they claim: (n,)."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from time import perf_counter
 
 import numpy as np
+import torch
 
 from dpmo_cli.evaluation.instances import ImageMasks, rles_of_labels
 from dpmo_cli.evaluation.measures import ImageMeasures, measure
@@ -14,7 +18,7 @@ from dpmo_cli.evaluation.summary import DISTANCE_EDGES_PX, Figures, Summary, sum
 from dpmo_cli.evaluation.truth import TruthScene
 from dpmo_cli.geometry.nnec import neighbour_distances
 from dpmo_cli.geometry.points import group_points
-from dpmo_cli.trials.variants import CUT, PointMasks, Variant
+from dpmo_cli.trials.variants import CUT, HEADS, PointMasks, Variant
 
 
 @dataclass(frozen=True)
@@ -56,44 +60,89 @@ def run_variants(
     sets: Mapping[str, Sequence[TruthScene]],
     variants: Sequence[Variant],
     *,
-    heads: bool = False,
     samples: int = 1000,
+    workers: int = 1,
     done: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
-    """Measure every variant on every set.
+    """Measure every variant on every set that knows its truth.
 
     Args:
         sets: scenes by the name of their set.
         variants: what to try.
-        heads: whether the truth is the heads; scenes that know none are left out.
         samples: of the bootstrap.
+        workers: processes that share the work; on CPUs only.
         done: called with each result.
+
+    Returns:
+        Results by set, then in the order of the variants.
     """
+    jobs = [
+        _Job(name, scenes, variant, samples)
+        for name, all_scenes in sets.items()
+        for variant in variants
+        if (scenes := _known(all_scenes, variant))
+    ]
     results: list[Result] = []
-    for name, scenes in sets.items():
-        known = [scene for scene in scenes if not heads or scene.heads is not None]
-        if not known:
-            continue
-        for variant in variants:
-            measured = _Measured()
-            seconds, points = 0.0, 0
-            for scene in known:
-                begin = perf_counter()
-                found = variant.attempt(scene)
-                seconds += perf_counter() - begin
-                points += len(scene.points_xy)
-                _measure(image_masks(scene, found, heads=heads), measured)
-            results.append(
-                Result(
-                    variant,
-                    name,
-                    summarise(measured.whole, samples),
-                    [summarise(part, 0) if part else None for part in measured.parts],
-                    seconds / max(1, points),
-                )
-            )
+    with _answers(jobs, workers) as answers:
+        for job, (summary, parts, seconds) in zip(jobs, answers, strict=True):
+            results.append(Result(job.variant, job.truth_set, summary, parts, seconds))
             done(results[-1])
     return results
+
+
+def _known(scenes: Sequence[TruthScene], variant: Variant) -> list[TruthScene]:
+    """The scenes that know what a variant is measured on."""
+    return [scene for scene in scenes if variant.truth != HEADS or scene.heads is not None]
+
+
+@dataclass(frozen=True)
+class _Job:
+    truth_set: str
+    scenes: list[TruthScene]
+    variant: Variant
+    samples: int
+
+    def run(self) -> tuple[Summary, list[Summary | None], float]:
+        """Summary of all points, of those of each distance, and seconds per point."""
+        measured = _Measured()
+        seconds, points = 0.0, 0
+        for scene in self.scenes:
+            begin = perf_counter()
+            found = self.variant.attempt(scene)
+            seconds += perf_counter() - begin
+            points += len(scene.points_xy)
+            _measure(image_masks(scene, found, heads=self.variant.truth == HEADS), measured)
+        parts = [summarise(part, 0) if part else None for part in measured.parts]
+        return summarise(measured.whole, self.samples), parts, seconds / max(1, points)
+
+
+_jobs: list[_Job] = []
+"""What forked workers are to do: networks and scenes are shared with them, not sent."""
+
+
+def _start_worker() -> None:
+    # The command's own handler would print a traceback when the pool ends.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _run(index: int) -> tuple[Summary, list[Summary | None], float]:
+    return _jobs[index].run()
+
+
+@contextmanager
+def _answers(
+    jobs: list[_Job], workers: int
+) -> Iterator[Iterable[tuple[Summary, list[Summary | None], float]]]:
+    """What comes of the jobs, in their order."""
+    if workers == 1:
+        yield (job.run() for job in jobs)
+        return
+    _jobs[:] = jobs
+    # Forked processes with threads of their own would wait for each other.
+    torch.set_num_threads(1)
+    with get_context("fork").Pool(workers, _start_worker) as pool:
+        yield pool.imap(_run, range(len(jobs)))
+    _jobs.clear()
 
 
 def image_masks(scene: TruthScene, found: PointMasks, *, heads: bool) -> ImageMasks:

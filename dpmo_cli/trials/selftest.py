@@ -44,12 +44,7 @@ def run_selftest(
         for variant in variants
         if variant.truth != CUT or (variant.group == TRIVIAL and variant.name in BASELINES)
     ]
-    results: list[Result] = []
-    for heads in (False, True):
-        chosen = [v for v in (own, steps[0], *others) if (v.truth == HEADS) == heads]
-        sets = {"rendered": scenes}
-        results += run_variants(sets, chosen, heads=heads, samples=0, done=done)
-    return results
+    return run_variants({"rendered": scenes}, [own, steps[0], *others], samples=0, done=done)
 
 
 def selftest_lines(results: Sequence[Result]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
 from dpmo_cli.geometry.points import FloatArray, group_points
 from dpmo_cli.geometry.rle import Rle, frame_rle, rle_window
 from dpmo_cli.masks.method import (
-    LOGIT,
+    NEAREST,
     PREDICTED,
     RATIO,
     RETAINED,
@@ -153,8 +153,8 @@ def _alternatives(engine: SamEngine, method: Method) -> list[Variant]:
         *(other(f"disc x {scale}", nnec_scale=scale) for scale in SCALES),
         other("robust radii", radii=ROBUST),
         other("masks may overlap", ownership=None),
+        other("ownership: nearest", ownership=NEAREST),
         other("ownership: least share of radius", ownership=RATIO),
-        other("ownership: highest logit", ownership=LOGIT),
         other("no tiles", tiles=False),
         *(other(f"tiles: radius {px:.0f} px", tile_target_px=px) for px in TARGETS_PX),
         other("tiles: by local spacing", tile_unit=ROBUST),

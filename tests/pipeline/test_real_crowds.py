@@ -65,7 +65,7 @@ def convert(root: Path, out: Path, batch: int | None = None, shard: Shard | None
         tiles="auto",
         negatives=NEGATIVES["nano"],
         radii="nearest",
-        ownership="nearest",
+        ownership="logit",
     )
     method = Method(negatives=settings.negatives)
     selection = Selection(("all",), None, shard)

@@ -25,7 +25,7 @@ SETTINGS = Settings(
     tiles="auto",
     negatives=0,
     radii="nearest",
-    ownership="nearest",
+    ownership="logit",
 )
 ENTRY = ImageEntry("train", "a.jpg", Path("root/a.jpg"), None, {"weather": "fog"})
 HEADS = Heads(np.array([[1.0, 2.0], [3.0, 4.0]]), external_ids=("a", "b"))
