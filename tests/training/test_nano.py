@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation import truth_sets
 from dpmo_cli.evaluation.compose import compose_dense_crowd
 from dpmo_cli.evaluation.truth import TruthScene
 from dpmo_cli.sam.models import load_engine, resolve_engine
@@ -71,9 +72,9 @@ def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nano, "VALIDATION_CROPS", 2)
         patch.setattr(scenes, "HEIGHTS_PX", (90, 120))
-        patch.setattr(scenes, "VALIDATION_CROWDS", 1)
-        patch.setattr(scenes, "VALIDATION_SIZE_HW", (240, 320))
-        patch.setattr(scenes, "compose_dense_crowd", compose)
+        patch.setattr(scenes, "CROWDS", 1)
+        patch.setattr(truth_sets, "CROWD_SIZE_HW", (240, 320))
+        patch.setattr(truth_sets, "compose_dense_crowd", compose)
         yield
     torch.set_num_threads(threads)
 

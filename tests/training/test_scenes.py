@@ -10,20 +10,25 @@ import pytest
 import torch
 
 from dpmo_cli.errors import UsageError
-from dpmo_cli.evaluation.compose import GROUPS, ROWS, Recipe, compose_dense_crowd
+from dpmo_cli.evaluation import truth_sets
+from dpmo_cli.evaluation.compose import (
+    GROUPS,
+    ROWS,
+    Ingredients,
+    Recipe,
+    compose_dense_crowd,
+    ingredients_of,
+)
 from dpmo_cli.evaluation.truth import TruthScene
+from dpmo_cli.evaluation.truth_sets import COMPOSED, GROUPED
 from dpmo_cli.sam.nano import FRAME_PX
 from dpmo_cli.training import scenes
 from dpmo_cli.training.crops import NEGATIVES, PreparedScene, prepare
 from dpmo_cli.training.scenes import (
-    COMPOSED,
-    GROUPED,
     SOURCE_WEIGHTS,
     Batch,
     CropBatches,
-    Ingredients,
     Material,
-    ingredients_of,
     load_material,
     validation_crops,
 )
@@ -51,9 +56,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
         recipes.append(arguments[-1])
         return compose_dense_crowd(*arguments, fewest=60)
 
-    monkeypatch.setattr(scenes, "VALIDATION_CROWDS", 1)
-    monkeypatch.setattr(scenes, "VALIDATION_SIZE_HW", (240, 320))
-    monkeypatch.setattr(scenes, "compose_dense_crowd", compose)
+    monkeypatch.setattr(scenes, "CROWDS", 1)
+    monkeypatch.setattr(truth_sets, "CROWD_SIZE_HW", (240, 320))
+    monkeypatch.setattr(truth_sets, "compose_dense_crowd", compose)
     return recipes
 
 

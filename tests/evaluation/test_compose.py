@@ -10,10 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation import compose
 from dpmo_cli.evaluation.compose import (
     GROUPS,
     ROWS,
     Cutout,
+    Ingredients,
     Recipe,
     compose_crowd,
     compose_dense_crowd,
@@ -22,7 +24,6 @@ from dpmo_cli.evaluation.compose import (
 from dpmo_cli.evaluation.truth import TruthScene
 from dpmo_cli.geometry.nnec import neighbour_distances
 from dpmo_cli.geometry.points import group_points
-from dpmo_cli.training import compose
 from tests.training.worlds import block_scene
 
 SIZE_HW = (120, 160)
@@ -40,8 +41,12 @@ def standing() -> list[Cutout]:
     ]
 
 
+def parts() -> Ingredients:
+    return Ingredients(standing(), GROUND)
+
+
 def crowd(seed: int, size_hw: tuple[int, int] = SIZE_HW, recipe: Recipe = ROWS) -> TruthScene:
-    return compose_crowd("c", standing(), GROUND, size_hw, np.random.default_rng(seed), recipe)
+    return compose_crowd("c", parts(), size_hw, np.random.default_rng(seed), recipe)
 
 
 def heads_of(scene: TruthScene) -> NDArray[np.bool_]:
@@ -177,9 +182,7 @@ def test_dense_crowds_meet_their_conditions(
 
     monkeypatch.setattr(compose, "_compose", keep)
     size_hw = (240, 320)
-    scene = compose_dense_crowd(
-        "d", standing(), GROUND, size_hw, np.random.default_rng(1), recipe, fewest=90
-    )
+    scene = compose_dense_crowd("d", parts(), size_hw, np.random.default_rng(1), recipe, fewest=90)
 
     def meets(scene: TruthScene, visible: NDArray[np.float64]) -> bool:
         points = group_points(scene.points_xy, size_hw)
@@ -254,4 +257,4 @@ def test_what_is_mostly_hidden_is_not_cut_out() -> None:
 def test_crowds_that_cant_be_dense_enough_end_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose, "ATTEMPTS", 2)
     with pytest.raises(UsageError, match="no crowd of 300 people in 2 attempts; give more"):
-        compose_dense_crowd("c", standing(), GROUND, (40, 50), np.random.default_rng(0), ROWS)
+        compose_dense_crowd("c", parts(), (40, 50), np.random.default_rng(0), ROWS)
