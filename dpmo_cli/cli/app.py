@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from dpmo_cli.cli import datasets, evaluate, train, weights
+from dpmo_cli.cli.bench import bench
 from dpmo_cli.cli.config import read_config
 from dpmo_cli.cli.console import say
 from dpmo_cli.cli.convert import convert
@@ -36,6 +37,7 @@ app.command()(validate)
 app.command()(visualize)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(evaluate.app, name="evaluate")
+app.command()(bench)
 app.command()(selftest)
 app.command()(truth)
 app.add_typer(weights.app, name="weights")
