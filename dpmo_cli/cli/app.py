@@ -21,7 +21,7 @@ from dpmo_cli.cli.selftest import selftest
 from dpmo_cli.cli.truth import truth
 from dpmo_cli.cli.validate import validate
 from dpmo_cli.cli.visualize import visualize
-from dpmo_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, DpmoError
+from dpmo_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DpmoError
 from dpmo_cli.version import VERSION
 
 app = typer.Typer(
@@ -77,6 +77,13 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise _Interruption
 
 
+def _say_wrong_use(message: str, context: typer.Context | None) -> None:
+    """One line instead of typer's box; nothing where it has just printed the help."""
+    if message:
+        command = "dpmo" if context is None else context.command_path
+        say(f"dpmo: error: {' '.join(message.split()).rstrip('.')}; see `{command} --help`")
+
+
 def main() -> None:
     """Run the command line; errors are one line on stderr and an exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -84,7 +91,7 @@ def main() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _interrupt)
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except DpmoError as error:
         say(f"dpmo: error: {error}")
         sys.exit(error.exit_code)
@@ -96,6 +103,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except Exception as error:
+        if hasattr(error, "format_message"):
+            # Typer's own errors, whose class moved from click to typer between versions.
+            _say_wrong_use(error.format_message(), getattr(error, "ctx", None))
+            sys.exit(EXIT_USAGE)
         if os.environ.get("DPMO_DEBUG"):
             raise
         say(

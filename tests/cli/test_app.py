@@ -58,6 +58,9 @@ def test_every_command_has_help(command: str, dpmo: Dpmo) -> None:
 def test_wrong_use_exits_2(arguments: list[str], dpmo: Dpmo) -> None:
     outcome = dpmo(*arguments)
     assert outcome.code == 2
+    if arguments != ["train"]:
+        (line,) = outcome.lines
+        assert line.startswith("dpmo: error: ")
     assert "Traceback" not in outcome.stderr
 
 
