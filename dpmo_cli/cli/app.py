@@ -24,6 +24,9 @@ from dpmo_cli.cli.visualize import visualize
 from dpmo_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DpmoError
 from dpmo_cli.version import VERSION
 
+RESUMABLE = {"convert", "merge", "nano", "locator", "fetch"}
+"""The commands that go on where they were interrupted."""
+
 app = typer.Typer(
     name="dpmo",
     help="Turn the head points of crowd datasets into instance masks.",
@@ -96,7 +99,8 @@ def main() -> None:
         say(f"dpmo: error: {error}")
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, _Interruption):
-        say("dpmo: interrupted; the same command goes on from here")
+        resumes = RESUMABLE.intersection(sys.argv[1:])
+        say("dpmo: interrupted" + "; the same command goes on from here" * bool(resumes))
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has gone; nothing more can be said there.

@@ -61,7 +61,10 @@ def masks_command(
     split: Annotated[str | None, typer.Option(help="Look at this split only.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     samples: Annotated[
-        int, typer.Option(min=0, help="Resamples of the images for the 95 % intervals; 0: none.")
+        int,
+        typer.Option(
+            min=0, max=100_000, help="Resamples of the images for the 95 % intervals; 0: none."
+        ),
     ] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,

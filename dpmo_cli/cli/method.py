@@ -42,7 +42,10 @@ def method_command(
         int, typer.Option(min=1, help="Processes, on Linux and CPUs; each has one thread.")
     ] = 1,
     samples: Annotated[
-        int, typer.Option(min=0, help="Resamples of the images for the 95 % intervals; 0: none.")
+        int,
+        typer.Option(
+            min=0, max=100_000, help="Resamples of the images for the 95 % intervals; 0: none."
+        ),
     ] = 1000,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,

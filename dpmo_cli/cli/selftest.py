@@ -45,12 +45,13 @@ def selftest(
     method = Method(negatives=NEGATIVES.get(spec.name, 0))
     results = run_selftest(load_engine(spec), method, load_scenes(), done)
     validation = as_validation(spec.name, spec.device, results)
-    path = write_validation(spec.weights_sha256, validation)
     if json:
         print_json("selftest", {"weights_sha256": spec.weights_sha256, **validation})
-        return
-    print(f"{spec.name}, SHA-256 {spec.weights_sha256}, {spec.device}")
-    for line in selftest_lines(results):
-        print(line)
-    if not quiet:
+    else:
+        print(f"{spec.name}, SHA-256 {spec.weights_sha256}, {spec.device}")
+        for line in selftest_lines(results):
+            print(line)
+    # Last, so that a cache folder that can't be written loses nobody the figures.
+    path = write_validation(spec.weights_sha256, validation)
+    if not quiet and not json:
         say(f"dpmo: kept in {path}")

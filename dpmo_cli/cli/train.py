@@ -199,6 +199,6 @@ def calibration(
         sets,
         (lambda line: None) if quiet else (lambda line: say(f"dpmo: {line}")),
     )
-    write_text(out, as_json(found))
     for line in calibration_lines(checks):
         print(line)
+    write_text(out, as_json(found))

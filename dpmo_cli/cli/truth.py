@@ -42,10 +42,11 @@ def truth(
     if not data.is_dir():
         raise UsageError(f"--data {data}: no such folder; give the folder of the data sets")
 
-    from dpmo_cli.evaluation.truth_sets import TRUTH_SETS, load_set, write_set
+    from dpmo_cli.evaluation.truth_sets import TRUTH_SETS, load_set, require_new, write_set
 
     if name not in TRUTH_SETS:
         raise UsageError(f"{name}: unknown truth set; use one of {', '.join(TRUTH_SETS)}")
+    require_new(out)
     tell = (lambda line: None) if quiet else say
     tell(f"dpmo: reading {name}")
     scenes = load_set(name, data, validation=split == "validation", limit=limit)

@@ -98,7 +98,15 @@ def deepest_point(mask: NDArray[np.bool_]) -> tuple[float, float]:
 def scene_from_labels(
     name: str, image: NDArray[np.uint8], labels: NDArray[np.int32], *, heads: bool
 ) -> TruthScene:
-    """Give every instance of a label map its point: a head's or the deepest."""
+    """Give every instance of a label map its point: a head's or the deepest.
+
+    Raises:
+        UsageError: image and label map differ in size.
+    """
+    if labels.shape != image.shape[:2]:
+        raise UsageError(
+            f"{name}: its true masks are of another size than the image; copy the data again"
+        )
     ids: list[int] = []
     points: list[tuple[float, float]] = []
     all_heads = np.zeros(labels.shape, dtype=np.bool_) if heads else None
@@ -128,7 +136,7 @@ def _pixels(path: Path, mode: str | None = None) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             return np.asarray(image if mode is None else image.convert(mode))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}: missing, or no whole picture; copy the data again") from error
 
 
@@ -141,20 +149,35 @@ def penn_fudan(data: Path) -> Iterator[TruthScene]:
         yield scene_from_labels(f"PennFudanPed/{path.name}", image, labels, heads=True)
 
 
+def _panoptic_entries(listing: Path) -> Json:
+    """The annotations of a panoptic listing, by file name."""
+    try:
+        entries = json.loads(listing.read_bytes())["annotations"]
+        for entry in entries:
+            int(entry["image_id"])
+            for segment in entry["segments_info"]:
+                segment["id"], segment["category_id"], segment["iscrowd"]
+        return sorted(entries, key=lambda entry: str(entry["file_name"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(
+            f"{listing}: is no COCO panoptic listing, or damaged; copy it again"
+        ) from error
+
+
 def _coco_panoptic(data: Path) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.int32], Json]]:
     """File name, image, segment ids and segments of the images in `DATA/COCO_panoptic_100`."""
     folder = data / "COCO_panoptic_100"
     listing = folder / "panoptic/panoptic_train2017.json"
     if not listing.is_file():
         return
-    for entry in sorted(
-        json.loads(listing.read_text())["annotations"], key=lambda e: str(e["file_name"])
-    ):
+    for entry in _panoptic_entries(listing):
         path = folder / "panoptic/panoptic_train2017" / entry["file_name"]
         colours = _pixels(path, "RGB").astype(np.int32)
         codes = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
         name = f"{entry['image_id']:012d}.jpg"
         image = _pixels(folder / "images/train2017" / name, "RGB")
+        if codes.shape != image.shape[:2]:
+            raise UsageError(f"{path}: is of another size than its image; copy the data again")
         yield name, image, codes, [s for s in entry["segments_info"] if not s["iscrowd"]]
 
 
@@ -185,7 +208,10 @@ def nuclei(data: Path) -> Iterator[TruthScene]:
         image = _pixels(path, "RGB")
         labels = np.zeros(image.shape[:2], dtype=np.int32)
         for number, mask_path in enumerate(sorted((folder / "masks").glob("*.png")), start=1):
-            labels[_pixels(mask_path, "L") > 0] = number
+            mask = _pixels(mask_path, "L") > 0
+            if mask.shape != labels.shape:
+                raise UsageError(f"{mask_path}: is of another size than {path}; copy it again")
+            labels[mask] = number
         yield scene_from_labels(f"DSB2018/{path.name}", image, labels, heads=False)
 
 

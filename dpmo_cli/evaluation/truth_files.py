@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -142,8 +143,11 @@ def _read_labels(path: Path, size_hw: tuple[int, int]) -> NDArray[np.integer]:
     if path.suffix.lower() == ".png":
         return _read_png(path, size_hw, colours=False)
     try:
-        labels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            labels = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        # A header is Python source: damage to it can raise anything.
         raise InputError(path, "can't be read as an array", _MEND) from error
     if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype.kind not in "iub":
         problem = "is no (H, W) array of whole numbers"
@@ -164,6 +168,13 @@ def _read_png(path: Path, size_hw: tuple[int, int], *, colours: bool) -> NDArray
     from PIL import Image
 
     try:
+        # Decoding alone does not look at the checksums.
+        with (
+            LIBRARY_WARNINGS_IGNORED,
+            path.open("rb") as file,
+            Image.open(file, formats=("PNG",)) as image,
+        ):
+            image.verify()
         with (
             LIBRARY_WARNINGS_IGNORED,
             path.open("rb") as file,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -34,6 +35,7 @@ READERS = {
     "nuclei": truth.nuclei,
 }
 TRUTH_SETS = (*READERS, *RECIPES)
+INGREDIENT_FOLDERS = ("PennFudanPed", "COCO_panoptic_100")
 MOST_INSTANCES = 2**16 - 1
 """What a 16-bit label map can number."""
 
@@ -71,6 +73,10 @@ def load_set(
         return is_validation(scene.name) == validation
 
     if name in RECIPES:
+        for folder in INGREDIENT_FOLDERS:
+            # Half of the data would compose other crowds under the same name.
+            if not (data / folder).is_dir():
+                raise UsageError(f"{data / folder}: no such folder; {name} needs its persons")
         persons = [s for s in (*truth.penn_fudan(data), *truth.coco_persons(data)) if chosen(s)]
         ingredients = ingredients_of(persons)
         if not ingredients.cutouts:
@@ -97,8 +103,30 @@ def write_set(scenes: Sequence[TruthScene], root: Path, say: Callable[[str], Non
     Raises:
         UsageError: `root` holds something already, or a scene has too many instances.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    require_new(root)
+    try:
+        _write_set(scenes, root, say)
+    except BaseException:
+        # Half a set would be in the way of the whole one.
+        shutil.rmtree(root, ignore_errors=True)
+        raise
+
+
+def require_new(root: Path) -> None:
+    """Check that a folder is not there yet, or empty.
+
+    Raises:
+        UsageError: it holds something, is no folder, or can't be looked at.
+    """
+    try:
+        in_use = root.exists() and (not root.is_dir() or any(root.iterdir()))
+    except OSError as error:
+        raise UsageError(f"--out {root}: {error.strerror}; name another") from error
+    if in_use:
         raise UsageError(f"--out {root}: is not an empty folder; name another, or delete it")
+
+
+def _write_set(scenes: Sequence[TruthScene], root: Path, say: Callable[[str], None]) -> None:
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(["image", "x", "y"])
@@ -120,5 +148,4 @@ def write_set(scenes: Sequence[TruthScene], root: Path, say: Callable[[str], Non
 def _write_png(path: Path, pixels: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> None:
     packed = io.BytesIO()
     Image.fromarray(pixels).save(packed, "PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, packed.getvalue())

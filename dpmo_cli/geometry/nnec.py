@@ -61,9 +61,9 @@ def disc_radii(distances_px: FloatArray, size_hw: tuple[int, int], scale: float)
     Source: the sister paper's pseudo-mask builder (arXiv 2603.16241).
     """
     shorter = float(min(size_hw))
-    radii = np.maximum(
-        MIN_RADIUS_PX, np.minimum(scale * distances_px, MAX_RADIUS_OF_SIDE * shorter)
-    )
+    with np.errstate(over="ignore"):
+        wanted = scale * distances_px
+    radii = np.maximum(MIN_RADIUS_PX, np.minimum(wanted, MAX_RADIUS_OF_SIDE * shorter))
     return np.where(np.isinf(distances_px), LONE_RADIUS_OF_SIDE * shorter, radii)
 
 
@@ -83,9 +83,10 @@ def robust_distances(distances_px: FloatArray, spacing_px: FloatArray) -> FloatA
 
 def clamped(distances_px: FloatArray, size_hw: tuple[int, int], scale: float) -> NDArray[np.bool_]:
     """Which radii are not simply scale * distance, (S,) bool; lone sites are not counted."""
-    wanted = scale * distances_px
+    with np.errstate(over="ignore"):
+        wanted = scale * distances_px
     limit = MAX_RADIUS_OF_SIDE * min(size_hw)
-    return np.isfinite(wanted) & ((wanted < MIN_RADIUS_PX) | (wanted > limit))
+    return np.isfinite(distances_px) & ((wanted < MIN_RADIUS_PX) | (wanted > limit))
 
 
 def local_spacing(sites: Sites) -> FloatArray:

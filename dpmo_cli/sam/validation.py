@@ -28,7 +28,6 @@ def write_validation(weights_sha256: str, validation: Validation) -> Path:
         DpmoError: the cache folder can't be written.
     """
     path = _path(weights_sha256)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(validation, indent=2) + "\n")
     return path
 
@@ -37,7 +36,9 @@ def validation_of(weights_sha256: str) -> Validation | str:
     """The figures of some weights; UNVALIDATED without any, EMBEDDED for the package's own."""
     try:
         found = json.loads(_path(weights_sha256).read_bytes())
-    except (OSError, ValueError, UsageError):
+        # What run.json could not hold, as infinity, is damage too.
+        json.dumps(found, allow_nan=False)
+    except (OSError, ValueError, RecursionError, UsageError):
         # A cache that is gone or damaged makes a run no worse.
         found = None
     if isinstance(found, dict):

@@ -84,3 +84,10 @@ def test_wrong_weights(dpmo: Dpmo, tmp_path: Path, home: Path) -> None:
     assert found.code == 2
     assert len(found.errors) == 1
     assert not home.exists()
+
+
+@pytest.mark.parametrize("damage", ['{"x": NaN}', '{"x": 1e999}', '{"a":' * 3000, "[]"])
+def test_a_damaged_cache_says_nothing(home: Path, damage: str) -> None:
+    path = write_validation(OTHER, {"iou": 0.5})
+    path.write_text(damage)
+    assert validation_of(OTHER) == UNVALIDATED

@@ -110,7 +110,7 @@ def test_which_scenes(data: Path, dpmo: Dpmo, options: list[str], images: list[s
         ),
         pytest.param(
             ["composed", "--data", "empty", "--out", "out"],
-            "empty: no persons to compose crowds of; give",
+            "empty/PennFudanPed: no such folder; composed needs",
             id="nobody to compose",
         ),
         pytest.param(

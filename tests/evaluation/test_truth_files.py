@@ -15,7 +15,7 @@ from PIL import Image
 from dpmo_cli.errors import DpmoError, InputError, UsageError
 from dpmo_cli.evaluation.instances import rles_of_labels
 from dpmo_cli.evaluation.truth_coco import CocoTruth
-from dpmo_cli.evaluation.truth_files import InstanceFolders, LabelMaps, open_truth
+from dpmo_cli.evaluation.truth_files import InstanceFolders, LabelMaps, _read_labels, open_truth
 from dpmo_cli.geometry.rle import run_lengths
 from tests.evaluation.crowds import box, rle_of
 
@@ -279,3 +279,22 @@ def test_no_truth(tmp_path: Path, content: str) -> None:
         open_truth(path, NAMES)
     assert isinstance(caught.value, DpmoError)
     assert str(path) in str(caught.value)
+
+
+def test_a_flipped_byte_is_no_truth(tmp_path: Path) -> None:
+    """Pillow decodes it without a word: only the checksum tells."""
+    labels = np.random.default_rng(0).integers(0, 9, (40, 50)).astype(np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(labels).save(path)
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(b"IDAT") + 40] ^= 255
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match=r"a\.png: is no PNG, or cut short"):
+        _read_labels(path, (40, 50))
+
+
+def test_a_damaged_array(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'shape': ((((  \n")
+    with pytest.raises(InputError, match="can't be read as an array"):
+        _read_labels(path, (4, 5))
