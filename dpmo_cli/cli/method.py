@@ -55,7 +55,7 @@ def method_command(
     Truth is cut by the discs at scale 1, whatever a variant uses, unless a table says otherwise.
     Prints tables in Markdown.
     """
-    from dpmo_cli.cli.truth import SPLITS
+    from dpmo_cli.cli.truth import SPLITS, require_data
     from dpmo_cli.evaluation.baselines import require_trials
     from dpmo_cli.evaluation.truth_sets import TRUTH_SETS, load_set
     from dpmo_cli.trials.variants import ALTERNATIVES, GROUPS, TRIVIAL
@@ -73,10 +73,9 @@ def method_command(
         require_trials()
     if workers > 1 and (sys.platform != "linux" or device != "cpu"):
         raise UsageError("--workers: needs Linux and --device cpu; leave it out")
-    if not data.is_dir():
-        raise UsageError(f"--data {data}: no such folder; give the folder of the data sets")
+    require_data(data)
 
-    from dpmo_cli.masks.method import NEGATIVES, Method
+    from dpmo_cli.masks.method import default_method
     from dpmo_cli.sam.models import load_engine, resolve_engine
     from dpmo_cli.trials.run import run_variants
     from dpmo_cli.trials.table import as_json, report
@@ -84,7 +83,7 @@ def method_command(
 
     spec = resolve_engine(sam, checkpoint=checkpoint, device=device)
     engine = load_engine(spec)
-    method = Method(negatives=NEGATIVES.get(spec.name, 0))
+    method = default_method(spec.name)
     loaded = {
         name: load_set(name, data, validation=split == "validation", limit=scenes) for name in sets
     }

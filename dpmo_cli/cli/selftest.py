@@ -30,7 +30,7 @@ def selftest(
 
     The run.json of later runs with these weights holds the figures, and says `unvalidated` before.
     """
-    from dpmo_cli.masks.method import NEGATIVES, Method
+    from dpmo_cli.masks.method import default_method
     from dpmo_cli.sam.models import load_engine, resolve_engine
     from dpmo_cli.sam.validation import write_validation
     from dpmo_cli.trials.run import Result
@@ -42,8 +42,7 @@ def selftest(
         if not quiet:
             say(f"dpmo: {result.variant.name}: {result.figures.iou_per_point.value:.3f}")
 
-    method = Method(negatives=NEGATIVES.get(spec.name, 0))
-    results = run_selftest(load_engine(spec), method, load_scenes(), done)
+    results = run_selftest(load_engine(spec), default_method(spec.name), load_scenes(), done)
     validation = as_validation(spec.name, spec.device, results)
     if json:
         print_json("selftest", {"weights_sha256": spec.weights_sha256, **validation})

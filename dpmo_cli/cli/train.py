@@ -172,18 +172,18 @@ def calibration(
     that were fitted on all.
     """
     from dpmo_cli.cli.method import SETS
+    from dpmo_cli.cli.truth import require_data
     from dpmo_cli.evaluation.truth_sets import TRUTH_SETS, load_set
 
     names = truth_set or list(SETS)
     for name in names:
         if name not in TRUTH_SETS:
             raise UsageError(f"--set {name}: unknown; use one of {', '.join(TRUTH_SETS)}")
-    if not data.is_dir():
-        raise UsageError(f"--data {data}: no such folder; give the folder of the data sets")
+    require_data(data)
     if out.is_dir():
         raise UsageError(f"--out {out}: is a folder; name a file")
 
-    from dpmo_cli.masks.method import NEGATIVES, Method
+    from dpmo_cli.masks.method import default_method
     from dpmo_cli.outputs.atomic import write_text
     from dpmo_cli.sam.calibration import as_json
     from dpmo_cli.sam.models import load_engine, resolve_engine
@@ -194,7 +194,7 @@ def calibration(
     sets = {name: load_set(name, data, limit=scenes) for name in names}
     found, checks = calibrate(
         load_engine(spec),
-        Method(negatives=NEGATIVES.get(spec.name, 0)),
+        default_method(spec.name),
         spec.weights_sha256,
         sets,
         (lambda line: None) if quiet else (lambda line: say(f"dpmo: {line}")),

@@ -13,6 +13,12 @@ from dpmo_cli.errors import UsageError
 SPLITS = ("validation", "train")
 
 
+def require_data(data: Path) -> None:
+    """Refuse a folder of data sets that is not there, before anything is loaded."""
+    if not data.is_dir():
+        raise UsageError(f"--data {data}: no such folder; give the folder of the data sets")
+
+
 def truth(
     name: Annotated[
         str,
@@ -39,8 +45,7 @@ def truth(
     """
     if split not in SPLITS:
         raise UsageError(f"--split {split}: unknown; use one of {', '.join(SPLITS)}")
-    if not data.is_dir():
-        raise UsageError(f"--data {data}: no such folder; give the folder of the data sets")
+    require_data(data)
 
     from dpmo_cli.evaluation.truth_sets import TRUTH_SETS, load_set, require_new, write_set
 

@@ -16,6 +16,8 @@ from PIL import Image
 from scipy import ndimage
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
+from dpmo_cli.geometry.points import FloatArray, Sites, group_points
 
 HEAD_PART = 0.13
 """Upper part of a standing person's mask that is taken for the head."""
@@ -48,11 +50,22 @@ class TruthScene:
     points_xy: NDArray[np.float64]
     heads: NDArray[np.bool_] | None = None
 
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width, px."""
+        return self.labels.shape[0], self.labels.shape[1]
+
     def labels_of_points(self) -> NDArray[np.int32]:
         """(H, W) int32: the index of the instance's point plus one; 0 where there is no point."""
         number = np.zeros(int(self.labels.max(initial=0)) + 1, dtype=np.int32)
         number[self.instance_ids] = np.arange(1, len(self.instance_ids) + 1)
         return number[self.labels]
+
+
+def discs_at_points(scene: TruthScene) -> tuple[Sites, FloatArray]:
+    """The sites of a scene's points, and their (S,) radii at scale 1, px, as in a run."""
+    sites = group_points(scene.points_xy, scene.size_hw)
+    return sites, disc_radii(neighbour_distances(sites), scene.size_hw, 1.0)
 
 
 def is_validation(name: str) -> bool:

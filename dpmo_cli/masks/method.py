@@ -58,3 +58,8 @@ class Method:
     connected: bool = True
     tile_target_px: float | None = None
     tile_unit: str = NEAREST
+
+
+def default_method(sam: str) -> Method:
+    """The defaults for a network of the catalogue."""
+    return Method(negatives=NEGATIVES.get(sam, 0))

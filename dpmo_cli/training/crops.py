@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy import ndimage
 
-from dpmo_cli.evaluation.truth import TruthScene
+from dpmo_cli.evaluation.truth import TruthScene, discs_at_points
 from dpmo_cli.geometry.nnec import (
     disc_mask,
-    disc_radii,
     disc_windows,
     nearest_others,
-    neighbour_distances,
 )
-from dpmo_cli.geometry.points import FloatArray, group_points
+from dpmo_cli.geometry.points import FloatArray
 from dpmo_cli.geometry.resize import fitted_size
 from dpmo_cli.geometry.tiles import MAX_MAGNIFICATION
 
@@ -77,9 +75,7 @@ class Crop:
 
 def prepare(scene: TruthScene) -> PreparedScene:
     """Compute the disc of every point of a scene, as a run would."""
-    size_hw = scene.labels.shape
-    sites = group_points(scene.points_xy, (size_hw[0], size_hw[1]))
-    radii = disc_radii(neighbour_distances(sites), (size_hw[0], size_hw[1]), 1.0)
+    sites, radii = discs_at_points(scene)
     nearest = nearest_others(scene.points_xy, NEGATIVES)
     found = ndimage.find_objects(scene.labels)
     boxes = [found[int(label) - 1] for label in scene.instance_ids]
@@ -223,8 +219,8 @@ def _cells(
 ) -> NDArray[np.float32]:
     """Instance, head and disc as shares of the cells of the network's mask grid: (3, c, c)."""
     scene, radius = prepared.scene, prepared.radii_px
-    size_hw = (scene.labels.shape[0], scene.labels.shape[1])
-    own = disc_windows(scene.points_xy[index : index + 1], radius[index : index + 1], size_hw)[0]
+    one = slice(index, index + 1)
+    own = disc_windows(scene.points_xy[one], radius[one], scene.size_hw)[0]
     x0, y0, x1, y1 = (int(edge) for edge in own)
     disc = disc_mask(scene.points_xy[index], float(radius[index]), (x0, y0, x1, y1))
     rows, columns = prepared.boxes[index]

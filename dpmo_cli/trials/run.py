@@ -155,9 +155,8 @@ def image_masks(scene: TruthScene, found: PointMasks, *, heads: bool) -> ImageMa
     # Labels are the points' own numbers; a head may have no pixel left.
     true_of_point = np.full(len(scene.points_xy), -1, dtype=np.int64)
     true_of_point[present[present > 0] - 1] = np.arange(len(truth))
-    size_hw = labels.shape[0], labels.shape[1]
     return ImageMasks(
-        scene.name, size_hw, scene.points_xy, found.masks, found.scores, truth, true_of_point
+        scene.name, scene.size_hw, scene.points_xy, found.masks, found.scores, truth, true_of_point
     )
 
 

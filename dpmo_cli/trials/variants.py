@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from dpmo_cli.evaluation.baselines import BASELINES, slic_superpixel
-from dpmo_cli.evaluation.truth import TruthScene, snap_into
+from dpmo_cli.evaluation.truth import TruthScene, discs_at_points, snap_into
 from dpmo_cli.geometry.extents import HEAD, NNEC, VISIBLE
-from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
-from dpmo_cli.geometry.points import FloatArray, group_points
+from dpmo_cli.geometry.points import FloatArray
 from dpmo_cli.geometry.rle import Rle, frame_rle, rle_window
 from dpmo_cli.masks.method import (
     NEAREST,
@@ -121,8 +121,8 @@ def _steps(engine: SamEngine, method: Method) -> list[Variant]:
     raw = Method(extent=VISIBLE, tiles=False, ownership=None, terms=(PREDICTED,), connected=False)
     steps = [("SAM's argmax, whole image", plain, raw)]
 
-    def step(name: str, engine: SamEngine, **changes: object) -> None:
-        steps.append((name, engine, replace(steps[-1][2], **changes)))  # type: ignore[arg-type]
+    def step(name: str, engine: SamEngine, **changes: Any) -> None:
+        steps.append((name, engine, replace(steps[-1][2], **changes)))
 
     step("+ tiles", plain, tiles=True)
     step("+ NNEC", plain, extent=NNEC)
@@ -141,11 +141,11 @@ def _steps(engine: SamEngine, method: Method) -> list[Variant]:
 def _alternatives(engine: SamEngine, method: Method) -> list[Variant]:
     """The method with one choice changed at a time."""
 
-    def other(name: str, **changes: object) -> Variant:
+    def other(name: str, **changes: Any) -> Variant:
         return Variant(
             ALTERNATIVES,
             name,
-            _method(engine, replace(method, **changes)),  # type: ignore[arg-type]
+            _method(engine, replace(method, **changes)),
         )
 
     return [
@@ -213,13 +213,12 @@ def _recentred(engine: SamEngine, method: Method, noise: float) -> Attempt:
 
 def moved(scene: TruthScene, noise: float) -> FloatArray:
     """The points of a scene, each moved by normal noise in parts of its radius: (N, 2) px."""
-    size_hw = scene.labels.shape[0], scene.labels.shape[1]
-    sites = group_points(scene.points_xy, size_hw)
-    radii = disc_radii(neighbour_distances(sites), size_hw, 1.0)[sites.site_of_point]
+    sites, radii = discs_at_points(scene)
+    radii = radii[sites.site_of_point]
     rng = np.random.default_rng(len(scene.points_xy))
     # Along each axis, so that the mean square of the distance is that of the noise.
     away = rng.normal(0, noise / np.sqrt(2), size=scene.points_xy.shape) * radii[:, None]
-    limit = np.array([size_hw[1], size_hw[0]]) - 1
+    limit = np.array(scene.size_hw[::-1]) - 1
     return np.asarray(np.clip(scene.points_xy + away, 0, limit))
 
 
@@ -240,9 +239,7 @@ def _with_superpixels(engine: SamEngine, method: Method) -> Attempt:
     """The head point, and the middle of the superpixel that holds it, as EDP-SAM pairs them."""
 
     def attempt(scene: TruthScene) -> PointMasks:
-        size_hw = scene.labels.shape[0], scene.labels.shape[1]
-        sites = group_points(scene.points_xy, size_hw)
-        radii = disc_radii(neighbour_distances(sites), size_hw, 1.0)
+        sites, radii = discs_at_points(scene)
         middles = np.full((len(sites), 2), np.nan)
         for site, (mask, (x0, y0, _, _)) in enumerate(slic_superpixel(scene.image, sites, radii)):
             rows, columns = np.nonzero(mask)
@@ -262,7 +259,6 @@ def _tidied(
 
     def attempt(scene: TruthScene) -> PointMasks:
         found = run_method(engine, method, scene)
-        size_hw = scene.labels.shape[0], scene.labels.shape[1]
         masks: list[Rle | None] = []
         for rle in found.masks:
             if rle is None:
@@ -270,7 +266,7 @@ def _tidied(
                 continue
             window, box = rle_window(rle)
             tidied = tidy(window)
-            masks.append(frame_rle(tidied, box, size_hw) if tidied.any() else rle)
+            masks.append(frame_rle(tidied, box, scene.size_hw) if tidied.any() else rle)
         return PointMasks(masks, found.scores)
 
     return attempt
@@ -285,11 +281,9 @@ def _smoothed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _trivial(name: str) -> Attempt:
     def attempt(scene: TruthScene) -> PointMasks:
-        size_hw = scene.labels.shape[0], scene.labels.shape[1]
-        sites = group_points(scene.points_xy, size_hw)
-        radii = disc_radii(neighbour_distances(sites), size_hw, 1.0)
+        sites, radii = discs_at_points(scene)
         of_sites = [
-            frame_rle(mask, window, size_hw) if mask.any() else None
+            frame_rle(mask, window, scene.size_hw) if mask.any() else None
             for mask, window in BASELINES[name](scene.image, sites, radii)
         ]
         masks = [of_sites[site] for site in sites.site_of_point.tolist()]
