@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dpmo_cli.geometry.extents import IN_DISC
 from dpmo_cli.geometry.nnec import disc_mask, disc_windows, nearest_others
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites
+from dpmo_cli.geometry.resize import Frame
 from dpmo_cli.geometry.rle import WindowXYXY
 from dpmo_cli.geometry.tiles import Tile
 from dpmo_cli.masks import reasons
@@ -133,15 +134,10 @@ def _decode_tile(
     claims: Claims,
 ) -> None:
     origin = np.array(tile.window_xyxy[:2])
-    others = 1 + claims.hints_xy.shape[1]
+    frame = encoded.frame
     own_xy = np.concatenate([sites.xy[tile.sites][:, None], claims.hints_xy[tile.sites]], axis=1)
     neighbours_xy = sites.xy[claims.neighbours[tile.sites]]
-    points_xy = np.concatenate([own_xy, neighbours_xy], axis=1) - origin
-    frame = encoded.frame
-    # Neighbours far from the crop say nothing about it, and may be too far to compute with.
-    near = (np.abs(points_xy) <= FAR_OF_CROP * max(frame.size_hw)).all(axis=2)
-    points_xy[~near] = 0
-    labels = np.where(near, np.arange(near.shape[1]) < others, -1).astype(np.int64)
+    points_xy, labels = prompts_of(own_xy - origin, neighbours_xy - origin, frame)
     cells_xy = frame.to_cells(points_xy[:, 0])
     radii_cells = claims.radii[tile.sites] * frame.cells_per_px()
     claims.sub_resolution[tile.sites] = radii_cells < reasons.SUB_RESOLUTION_CELLS
@@ -176,14 +172,10 @@ def _decode_tile(
             x0, y0, x1, y1 = window
             inside = (x0 - origin[0], y0 - origin[1], x1 - origin[0], y1 - origin[1])
             values = frame.window_logits(logits, inside)
-            mask = values > 0
             own = own_pixel(sites, index, window)
-            if method.extent in IN_DISC:
-                disc = disc_mask(sites.xy[index], float(claims.radii[index]), window)
-                # A disc smaller than a pixel still has the pixel of its site.
-                disc[own[1], own[0]] = True
-                mask &= disc
-            claim = component_at(mask, own) if method.connected else mask
+            claim = clipped(
+                values, sites.xy[index], float(claims.radii[index]), own, window, method
+            )
             if claim is None or not claim.any():
                 continue
             claims.masks[index], claims.windows[index] = tight, box = tighten(claim, window)
@@ -192,6 +184,57 @@ def _decode_tile(
                 rows, columns = tight.shape
                 claims.logits[index] = values[top : top + rows, left : left + columns].copy()
         claims.seconds.clip += perf_counter() - begin
+
+
+def prompts_of(
+    own_xy: FloatArray, others_xy: FloatArray, frame: Frame
+) -> tuple[FloatArray, IntArray]:
+    """Prompts that say which points are the person's and which are somebody else's.
+
+    Args:
+        own_xy: (n, h, 2) float64, px of the crop.
+        others_xy: (n, k, 2) float64, px of the crop.
+        frame: how the crop lies in the network's input.
+
+    Returns:
+        (n, h + k, 2) float64 px of the crop and (n, h + k) int64 labels, as engines take them.
+    """
+    points_xy = np.concatenate([own_xy, others_xy], axis=1)
+    # Neighbours far from the crop say nothing about it, and may be too far to compute with.
+    near = (np.abs(points_xy) <= FAR_OF_CROP * max(frame.size_hw)).all(axis=2)
+    points_xy[~near] = 0
+    labels = np.where(near, np.arange(near.shape[1]) < own_xy.shape[1], -1).astype(np.int64)
+    return points_xy, labels
+
+
+def clipped(
+    logits: NDArray[np.float32],
+    centre_xy: FloatArray,
+    radius_px: float,
+    own: tuple[int, int],
+    window_xyxy: WindowXYXY,
+    method: Method,
+) -> NDArray[np.bool_] | None:
+    """The part of a mask that its disc holds and that is connected to its point.
+
+    Args:
+        logits: (h, w) float32 of the window; above zero is mask.
+        centre_xy: (2,) of the disc, px of the image.
+        radius_px: of the disc.
+        own: column and row of the point's pixel in the window.
+        window_xyxy: the window in the image.
+        method: whether discs bound masks, and whether only the connected part counts.
+
+    Returns:
+        (h, w) bool; None where nothing is connected to the point.
+    """
+    mask = logits > 0
+    if method.extent in IN_DISC:
+        disc = disc_mask(centre_xy, radius_px, window_xyxy)
+        # A disc smaller than a pixel still has the pixel of its site.
+        disc[own[1], own[0]] = True
+        mask &= disc
+    return component_at(mask, own) if method.connected else mask
 
 
 def own_pixel(sites: Sites, index: int, window_xyxy: WindowXYXY) -> tuple[int, int]:

@@ -31,14 +31,15 @@ def features(
         radii_px: (n,) discs.
     """
     columns = [
-        _logit(predicted_iou.astype(np.float64)),
-        _logit(stability.astype(np.float64)),
+        logit_of(predicted_iou.astype(np.float64)),
+        logit_of(stability.astype(np.float64)),
         np.log2(np.clip(areas_px / (np.pi * radii_px**2), *PART_LIMITS)),
         np.log2(np.clip(areas_px / claimed_px, PART_LIMITS[0], 1)),
     ]
     return np.stack(columns, axis=1)
 
 
-def _logit(share: FloatArray) -> FloatArray:
+def logit_of(share: FloatArray) -> FloatArray:
+    """The logit of shares from 0 to 1, which are held off both ends by a hundredth."""
     inside = np.clip(share, CLOSE_TO_CERTAIN, 1 - CLOSE_TO_CERTAIN)
     return np.asarray(np.log(inside / (1 - inside)))

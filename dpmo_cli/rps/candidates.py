@@ -1,0 +1,285 @@
+"""Candidates round each located point, and what the network says to a prompt at each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from dpmo_cli.geometry.extents import IN_DISC
+from dpmo_cli.geometry.nnec import nearest_others
+from dpmo_cli.geometry.points import FloatArray, IntArray, Sites, group_points
+from dpmo_cli.geometry.resize import Frame
+from dpmo_cli.geometry.tiles import Tile
+from dpmo_cli.masks.choice import choose
+from dpmo_cli.masks.claims import TILES_AT_ONCE, prompts_of
+from dpmo_cli.masks.method import Method
+from dpmo_cli.masks.score import PART_LIMITS, logit_of
+from dpmo_cli.masks.segment import Discs, discs_of, plan_tiles, sites_to_prompt
+from dpmo_cli.sam.engine import Encoded, PromptEngine
+
+RINGS = ((0.18, 4, 0.0), (0.4, 7, 0.25))
+"""Radius in parts of the disc's, number of candidates, and turn in parts of a step."""
+COUNT = 1 + sum(count for _, count, _ in RINGS)
+SITES_AT_ONCE = 8
+"""Masks of this many sites' candidates are in memory at a time."""
+SPACING_LIMIT = 8.0
+NEIGHBOURS = 3
+"""How many of the nearest other sites are looked at to see whether a mask strays to them."""
+
+FEATURES = (
+    "x", "y", "offset",
+    "predicted IoU", "stability", "retained", "part of disc", "holds its point",
+    "agreement", "mask's x", "mask's y", "part nearer to others",
+    "radius", "spacing",
+)  # fmt: skip
+"""Offsets in radii; logits of predicted IoU and stability; logarithms to base 2 of the mask's area
+in parts of its disc's, of the radius in px and of the local spacing in radii; agreement is the mean
+IoU with the masks of the other candidates; the mask's centre from the candidate, in radii."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the network said to the candidates of a few sites, before features are made of it.
+
+    Attributes:
+        sites: (g,) int64 indices of the sites.
+        radii_px: (g,) float64 of their discs.
+        positions_xy: (g, K, 2) float64 px of the image.
+        logits: (g, K, cells, cells) float32 masks on the network's grid.
+        tile: where they were asked.
+        frame: how the tile lies in the network's input.
+    """
+
+    sites: IntArray
+    radii_px: FloatArray
+    positions_xy: FloatArray
+    logits: NDArray[np.float32]
+    tile: Tile
+    frame: Frame
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Where each of S sites may be prompted, and what is known of a prompt there.
+
+    Attributes:
+        sites: of the located points.
+        discs: of the sites.
+        prompted: (S,) bool, the sites that were asked about; the rest of the rows below is zero.
+        positions_xy: (S, K, 2) float64 px; the first is the site itself.
+        features: (S, K, F) float32, as FEATURES says.
+        embedding: (S, K, C) float32, the network's image embedding there.
+        scores: (S, K) float32, the score by which `masks.choice` ranks.
+    """
+
+    sites: Sites
+    discs: Discs
+    prompted: NDArray[np.bool_]
+    positions_xy: FloatArray
+    features: NDArray[np.float32]
+    embedding: NDArray[np.float32] = field(repr=False)
+    scores: NDArray[np.float32]
+
+
+def positions_in_discs(
+    xy: FloatArray, radii_px: FloatArray, size_hw: tuple[int, int]
+) -> FloatArray:
+    """The site and two rings in its disc: (S, K, 2) float64 px, inside the image.
+
+    Args:
+        xy: (S, 2) float64 sites, px.
+        radii_px: (S,) float64 discs.
+        size_hw: height and width of the image, px.
+    """
+    offsets = [np.zeros((1, 2))]
+    for part, count, turn in RINGS:
+        angles = 2 * np.pi * (np.arange(count) + turn) / count
+        offsets.append(part * np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    positions = xy[:, None] + np.concatenate(offsets) * radii_px[:, None, None]
+    limit = np.array([size_hw[1], size_hw[0]]) - 1.0
+    moved = np.clip(positions[:, 1:], 0, np.maximum(limit, 0))
+    return np.concatenate([positions[:, :1], moved], axis=1)
+
+
+def ask_candidates(
+    image: NDArray[np.uint8],
+    points_xy: FloatArray,
+    engine: PromptEngine,
+    method: Method,
+    watch: Callable[[Asked], None] = lambda asked: None,
+) -> Candidates:
+    """Prompt the network with every candidate of every point.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        points_xy: (N, 2) float64 px, any values.
+        engine: the network.
+        method: the choices of the method.
+        watch: told of the masks, which are not kept.
+
+    Returns:
+        The same for the same points in any order.
+    """
+    size_hw = (image.shape[0], image.shape[1])
+    sites = group_points(points_xy, size_hw)
+    discs = discs_of(sites, size_hw, method)
+    prompted = sites_to_prompt(sites, None)
+    neighbours = nearest_others(sites.xy, max(NEIGHBOURS, method.negatives))
+    positions = positions_in_discs(sites.xy, discs.radii_px, size_hw)
+    features = np.zeros((len(sites), COUNT, len(FEATURES)), dtype=np.float32)
+    scores = np.zeros((len(sites), COUNT), dtype=np.float32)
+    embedding: NDArray[np.float32] | None = None
+    tiles = plan_tiles(sites, discs, np.flatnonzero(prompted), size_hw, engine.frame_px, method)
+    for start in range(0, len(tiles), TILES_AT_ONCE):
+        part = tiles[start : start + TILES_AT_ONCE]
+        crops = [image[t.window_xyxy[1] : t.window_xyxy[3], t.window_xyxy[0] : t.window_xyxy[2]]
+                 for t in part]  # fmt: skip
+        for tile, encoded in zip(part, engine.encode(crops), strict=True):
+            there = _embedding_at(encoded, positions[tile.sites] - tile.window_xyxy[:2])
+            if embedding is None:
+                embedding = np.zeros((len(sites), COUNT, there.shape[2]), dtype=np.float32)
+            embedding[tile.sites] = there
+            for begin in range(0, len(tile.sites), SITES_AT_ONCE):
+                members = tile.sites[begin : begin + SITES_AT_ONCE]
+                asked, said = _ask(
+                    tile, encoded, members, positions[members],
+                    neighbours[members, : method.negatives], sites, discs, engine, method,
+                )  # fmt: skip
+                scores[members] = said.score
+                features[members] = _features(
+                    asked, said, neighbours[members, :NEIGHBOURS], sites, discs, method
+                )
+                watch(asked)
+    if embedding is None:
+        embedding = np.zeros((len(sites), COUNT, 0), dtype=np.float32)
+    return Candidates(sites, discs, prompted, positions, features, embedding, scores)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """(g, K) float32 each, as of `masks.choice.Choice`."""
+
+    predicted_iou: NDArray[np.float32]
+    stability: NDArray[np.float32]
+    retained: NDArray[np.float32]
+    score: NDArray[np.float32]
+    holds_point: NDArray[np.float32]
+
+
+def _ask(
+    tile: Tile,
+    encoded: Encoded,
+    members: IntArray,
+    positions_xy: FloatArray,
+    neighbours: IntArray,
+    sites: Sites,
+    discs: Discs,
+    engine: PromptEngine,
+    method: Method,
+) -> tuple[Asked, _Said]:
+    """Prompt all candidates of a few sites of one tile."""
+    frame = encoded.frame
+    origin = np.array(tile.window_xyxy[:2])
+    own_xy = positions_xy.reshape(-1, 1, 2)
+    others_xy = np.repeat(sites.xy[neighbours], COUNT, axis=0)
+    prompts_xy, labels = prompts_of(own_xy - origin, others_xy - origin, frame)
+    cells_xy = frame.to_cells(prompts_xy[:, 0])
+    radii_cells = np.repeat(discs.radii_px[members], COUNT) * frame.cells_per_px()
+    logits, said = [], []
+    for answer in engine.prompt(encoded, prompts_xy, labels, method.extent):
+        choice = choose(
+            answer.logits,
+            answer.predicted_ious,
+            cells_xy[answer.chunk],
+            radii_cells[answer.chunk],
+            method.extent,
+            method.terms,
+        )
+        logits.append(choice.logits)
+        said.append(
+            (choice.predicted_iou, choice.stability, choice.retained, choice.score,
+             choice.holds_point.astype(np.float32))
+        )  # fmt: skip
+    shape = (len(members), COUNT)
+    masks = np.concatenate(logits)
+    grids = masks.reshape(*shape, *masks.shape[1:])
+    asked = Asked(members, discs.radii_px[members], positions_xy, grids, tile, frame)
+    columns = [np.concatenate(column).reshape(shape) for column in zip(*said, strict=True)]
+    return asked, _Said(*columns)
+
+
+def _features(
+    asked: Asked, said: _Said, neighbours: IntArray, sites: Sites, discs: Discs, method: Method
+) -> NDArray[np.float32]:
+    """What a policy sees of each candidate: (g, K, F), as FEATURES says."""
+    frame, origin = asked.frame, np.array(asked.tile.window_xyxy[:2])
+    cells_per_px = frame.cells_per_px()
+    radii_px = discs.radii_px[asked.sites]
+    radii = radii_px * cells_per_px
+    centres = frame.to_cells(sites.xy[asked.sites] - origin)
+    positions = frame.to_cells(asked.positions_xy - origin)
+    y, x = np.indices(asked.logits.shape[2:])
+    grid = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float64)
+    # (g, cells^2), squares of distances
+    away = ((grid[None] - centres[:, None]) ** 2).sum(axis=2)
+    masks = asked.logits.reshape(*asked.logits.shape[:2], -1) > 0
+    if method.extent in IN_DISC:
+        masks &= (away <= radii[:, None] ** 2)[:, None]
+    flat = masks.astype(np.float32)
+    areas = flat.sum(axis=2)
+    common = flat @ flat.transpose(0, 2, 1)
+    union = areas[:, :, None] + areas[:, None] - common
+    agreement = (np.divide(common, np.maximum(union, 1)).sum(axis=2) - (areas > 0)) / (COUNT - 1)
+    filled = np.maximum(areas, 1)
+    middle = (flat @ grid.astype(np.float32)) / filled[:, :, None]
+    middle = np.where(areas[:, :, None] > 0, middle, positions)
+    others = _nearest_away(grid, sites.xy[neighbours] - origin, frame)
+    elsewhere = (flat * (others < away)[:, None]).sum(axis=2) / filled
+    offset = (positions - centres[:, None]) / radii[:, None, None]
+    shape = areas.shape
+    with np.errstate(divide="ignore"):
+        spacing = np.minimum(discs.spacing_px[asked.sites] / radii_px, SPACING_LIMIT)
+    columns = [
+        offset[..., 0],
+        offset[..., 1],
+        np.hypot(offset[..., 0], offset[..., 1]),
+        logit_of(said.predicted_iou.astype(np.float64)),
+        logit_of(said.stability.astype(np.float64)),
+        said.retained,
+        np.log2(np.clip(areas / (np.pi * radii[:, None] ** 2), *PART_LIMITS)),
+        said.holds_point,
+        agreement,
+        (middle[..., 0] - positions[..., 0]) / radii[:, None],
+        (middle[..., 1] - positions[..., 1]) / radii[:, None],
+        elsewhere,
+        np.broadcast_to(np.log2(radii_px)[:, None], shape),
+        np.broadcast_to(np.log2(spacing)[:, None], shape),
+    ]
+    return np.stack(columns, axis=2).astype(np.float32)
+
+
+def _nearest_away(grid: FloatArray, others_xy: FloatArray, frame: Frame) -> FloatArray:
+    """Squared distance of each cell to the nearest of (g, k, 2) points of the crop: (g, cells)."""
+    least = np.full((len(others_xy), len(grid)), np.inf)
+    for there in frame.to_cells(others_xy).transpose(1, 0, 2):
+        np.minimum(least, ((grid[None] - there[:, None]) ** 2).sum(axis=2), out=least)
+    return least
+
+
+def _embedding_at(encoded: Encoded, positions_xy: FloatArray) -> NDArray[np.float32]:
+    """The embedding at points of the crop, between its cells: (n, K, C) float32."""
+    frame = encoded.frame
+    # -1 and 1 are the outer edges of the frame.
+    places = (frame.to_frame(positions_xy) + 0.5) / frame.frame_px * 2 - 1
+    grid = torch.as_tensor(places, dtype=torch.float32, device=encoded.embedding.device)
+    with torch.inference_mode():
+        found = functional.grid_sample(
+            encoded.embedding, grid[None], padding_mode="border", align_corners=False
+        )
+    sampled: NDArray[np.float32] = found[0].permute(1, 2, 0).float().cpu().numpy()
+    return sampled

@@ -1,0 +1,101 @@
+"""The policy: for each located point, which of its candidates to prompt with, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from dpmo_cli.errors import UsageError
+from dpmo_cli.rps.candidates import FEATURES
+from dpmo_cli.sam.checkpoint import load_state_dict
+
+WIDTH = 64
+EMBEDDED_WIDTH = 24
+FIRST_REJECT = -4.0
+"""An untrained policy keeps nearly every point."""
+
+
+class Policy(nn.Module):
+    """A small network over the candidates of one point, the same for each of them.
+
+    Each candidate is seen beside the mean and the maximum of all, so that the order of the
+    candidates does not matter.
+
+    Args:
+        channels: of the network's image embedding; 0 for a policy that does not look at it.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        # Means and spreads of the training set: part of the weights.
+        self.register_buffer("shift", torch.zeros(len(FEATURES)))
+        self.register_buffer("scale", torch.ones(len(FEATURES)))
+        self.register_buffer("embedding_scale", torch.ones(()))
+        self.look = nn.Linear(channels, EMBEDDED_WIDTH)
+        self.each = nn.Sequential(
+            nn.Linear(len(FEATURES) + EMBEDDED_WIDTH, WIDTH),
+            nn.ReLU(),
+            nn.Linear(WIDTH, WIDTH),
+            nn.ReLU(),
+        )
+        self.score = nn.Sequential(nn.Linear(3 * WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+        self.reject = nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+        last = self.reject[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.bias, FIRST_REJECT)
+
+    def normalise_by(self, features: Tensor, embedding: Tensor) -> None:
+        """Take shift and scale from (n, K, F) features and (n, K, C) embeddings."""
+        flat = features.flatten(0, 1)
+        self.get_buffer("shift").copy_(flat.mean(dim=0))
+        self.get_buffer("scale").copy_(flat.std(dim=0).clamp(min=1e-3))
+        if embedding.numel():
+            self.get_buffer("embedding_scale").copy_(embedding.std().clamp(min=1e-3))
+
+    def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
+        """Logits of the actions: (n, K + 1), the last one rejects the point.
+
+        Args:
+            features: (n, K, F) float32.
+            embedding: (n, K, C) float32.
+        """
+        normal = (features - self.get_buffer("shift")) / self.get_buffer("scale")
+        looked = self.look(embedding / self.get_buffer("embedding_scale"))
+        each = self.each(torch.cat([normal, looked], dim=2))
+        shared = torch.cat([each.mean(dim=1), each.amax(dim=1)], dim=1)
+        beside = torch.cat([each, shared[:, None].expand(-1, each.shape[1], -1)], dim=2)
+        logits = torch.cat([self.score(beside)[..., 0], self.reject(shared)], dim=1)
+        return torch.as_tensor(logits)
+
+
+def load_policy(path: Path, weights_sha256: str) -> Policy:
+    """Load a policy for a network.
+
+    Args:
+        path: safetensors of `training.rps`.
+        weights_sha256: of the network whose prompts it is to choose.
+
+    Raises:
+        UsageError: the file holds something else, or was trained with another network.
+    """
+    state = load_state_dict(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            network = (file.metadata() or {}).get("network")
+        policy = Policy(state["look.weight"].shape[1])
+        policy.load_state_dict(state)
+    except (OSError, KeyError, IndexError, RuntimeError) as error:
+        raise UsageError(
+            f"{path}: does not hold a policy's weights; give the right file"
+        ) from error
+    if network != weights_sha256:
+        raise UsageError(
+            f"{path}: was trained with another network, whose scores mean something else; "
+            "use --selector first, or train one with `dpmo train rps`"
+        )
+    return policy.float().eval()
