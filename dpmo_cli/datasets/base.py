@@ -43,6 +43,9 @@ class Heads:
         occlusion: (N,) int8, 1 visible, 2 partly, 3 fully occluded (JHU), or None.
         blurred: (N,) bool (JHU), or None.
         external_ids: N ids given by the dataset (csv), or None.
+        locator_scores: (N,) float64, how sure the localiser is that found them, 0 to 1, or None.
+        rejected: (N,) bool, points that a policy takes for nobody's: they get no mask and count
+            as nobody's neighbour; None where nobody looked.
         warnings: oddities that do not stop the run, each one line without the file's name.
     """
 
@@ -51,6 +54,8 @@ class Heads:
     occlusion: NDArray[np.int8] | None = None
     blurred: NDArray[np.bool_] | None = None
     external_ids: tuple[str, ...] | None = None
+    locator_scores: NDArray[np.float64] | None = None
+    rejected: NDArray[np.bool_] | None = None
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -22,6 +22,7 @@ NO_PIXELS = "no_pixels"
 OUTSIDE_IMAGE = "outside_image"
 NOT_FINITE = "not_finite"
 FULLY_OCCLUDED = "fully_occluded"
+REJECTED = "rejected"
 UNREADABLE = "unreadable_image"
 
 REASONS: Mapping[str, str] = {
@@ -40,6 +41,7 @@ REASONS: Mapping[str, str] = {
     OUTSIDE_IMAGE: "the point lies outside the image",
     NOT_FINITE: "a coordinate is NaN or infinite",
     FULLY_OCCLUDED: "the dataset says that the head is fully occluded",
+    REJECTED: "the policy takes the located point for nobody's",
     UNREADABLE: "the image could not be read",
 }
 """All reasons with what they mean."""

@@ -18,10 +18,12 @@ OCCLUDED = "occluded"
 """The dataset says that the head can't be seen."""
 INVALID = "invalid"
 """A coordinate is NaN or infinite."""
+REJECTED = "rejected"
+"""The policy takes the located point for nobody's."""
 FAILED = "failed"
 """The image could not be read."""
 
-STATUSES = (OK, SHARED, OUTSIDE, EMPTY, OCCLUDED, INVALID, FAILED)
+STATUSES = (OK, SHARED, OUTSIDE, EMPTY, OCCLUDED, INVALID, REJECTED, FAILED)
 
 POINT_FIELDS: tuple[pa.Field, ...] = (
     pa.field("image", pa.string(), nullable=False),
@@ -42,6 +44,8 @@ POINT_FIELDS: tuple[pa.Field, ...] = (
     pa.field("occlusion", pa.int8()),
     pa.field("blurred", pa.bool_()),
     pa.field("external_id", pa.string()),
+    # How sure the localiser is of a point that it found, 0 to 1; null for annotated ones.
+    pa.field("locator_score", pa.float32()),
 )
 """`points/<split>.parquet`: one row per input point, none missing."""
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dpmo_cli.datasets.base import Dataset, Heads
 from dpmo_cli.datasets.images import read_image
@@ -28,6 +30,9 @@ from dpmo_cli.pipeline.settings import Settings, image_fingerprint
 from dpmo_cli.pipeline.store import Manifest, Store
 from dpmo_cli.sam.engine import SamEngine
 
+FindPoints = Callable[[NDArray[np.uint8], Heads, SamEngine], Heads]
+"""From an image, (H, W, 3) uint8 RGB, and what is known of its heads."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -40,6 +45,8 @@ class Job:
         method: the part of the settings that the method takes.
         selection: which images.
         load_engine: loads the network; called only when an image has to be converted.
+        find_points: turns what is known of an image's heads into the points to prompt; None
+            prompts them as they are.
         config: the resolved options, for the run record.
         force: convert again what is there, and replace other runs in the folder.
         strict: end the run at the first image that fails.
@@ -53,6 +60,7 @@ class Job:
     method: Method
     selection: Selection
     load_engine: Callable[[], SamEngine]
+    find_points: FindPoints | None = None
     config: Mapping[str, object] = field(default_factory=dict)
     force: bool = False
     strict: bool = False
@@ -79,6 +87,7 @@ class _Run:
         self.store = store
         self.seconds = Seconds()
         self.read_seconds = 0.0
+        self.find_seconds = 0.0
         self.write_seconds = 0.0
         self.tiles = 0
         self.converted = 0
@@ -109,11 +118,16 @@ class _Run:
         except InputError as error:
             return self._fail(task, heads, error, progress)
         self.read_seconds += perf_counter() - begin
+        if self.job.find_points is not None:
+            begin = perf_counter()
+            heads = self.job.find_points(image, heads, self.engine)
+            self.find_seconds += perf_counter() - begin
         for warning in heads.warnings:
             progress.say(f"dpmo: warning: {entry.file_name}: {warning}")
+        points_xy = heads.points_xy
         segmented = segment_image(
             image,
-            heads.points_xy,
+            points_xy if heads.rejected is None else points_xy[~heads.rejected],
             self.engine,
             self.job.method,
             hidden=hidden_points(heads),
@@ -159,7 +173,8 @@ class _Run:
     def measured(self, elapsed: float, writing: float) -> dict[str, object]:
         """What the run record says of time and memory; `writing` is that of the final files."""
         write = self.write_seconds + writing
-        stages = {"read": self.read_seconds, **vars(self.seconds), "write": write}
+        finding = {} if self.job.find_points is None else {"find": self.find_seconds}
+        stages = {"read": self.read_seconds, **finding, **vars(self.seconds), "write": write}
         engine = self._engine
         return {
             "seconds": {name: round(value, 3) for name, value in stages.items()},

@@ -13,9 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 
+from dpmo_cli.datasets.photos import PREDICTIONS
 from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, UsageError
 from dpmo_cli.outputs.atomic import sha256_file, write_text
 from dpmo_cli.outputs.coco import write_coco
+from dpmo_cli.outputs.counts import write_counts
 from dpmo_cli.outputs.parquet import write_points, write_queue
 from dpmo_cli.outputs.records import ImageRecord
 from dpmo_cli.outputs.schema import OK, SCHEMA_VERSION
@@ -24,6 +26,7 @@ from dpmo_cli.pipeline.store import RUN_FILE, Store
 from dpmo_cli.sam.validation import validation_of
 from dpmo_cli.version import VERSION
 
+COUNTS_FILE = "counts.csv"
 LIBRARIES = ("torch", "torchvision", "segment-anything", "timm", "numpy", "scipy", "pyarrow",
              "pycocotools", "pillow")  # fmt: skip
 
@@ -108,6 +111,8 @@ def write_outputs(store: Store, settings: Settings) -> None:
             extent=settings.extent,
         )
         write_points(store.out / "points" / f"{split}.parquet", records)
+        if split == PREDICTIONS:
+            write_counts(store.out / COUNTS_FILE, records)
 
     def everything() -> Iterator[ImageRecord]:
         for split in splits:
@@ -122,6 +127,8 @@ def output_files(store: Store) -> list[Path]:
     for split in store.splits():
         files.append(store.out / "annotations" / f"{split}.json")
         files.append(store.out / "points" / f"{split}.parquet")
+        if split == PREDICTIONS:
+            files.append(store.out / COUNTS_FILE)
     return sorted(files)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,12 @@ def failed_rows(file_name: str, image_id: int, heads: Heads) -> pa.Table:
 def segmented_rows(
     file_name: str, image_id: int, heads: Heads, segmented: SegmentedImage
 ) -> pa.Table:
-    """Rows of a segmented image, one per point in the order of the annotation."""
+    """Rows of a segmented image, one per point in the order of the annotation.
+
+    Points that were rejected have not been segmented.
+    """
+    if heads.rejected is not None:
+        segmented = _with_rejected(segmented, heads.rejected)
     sites = segmented.sites
     hidden = hidden_points(heads)
     representative = _representatives(segmented, heads, hidden)
@@ -54,7 +60,7 @@ def segmented_rows(
         if site >= 0:
             values["radius_px"] = float(segmented.radii_px[site])
             why = list(segmented.reasons[site])
-        status = _status(segmented, hidden, representative, point_id, site, why)
+        status = _status(segmented, heads, hidden, representative, point_id, site, why)
         if status in (schema.OK, schema.SHARED):
             mask = segmented.masks[site]
             assert mask is not None
@@ -95,8 +101,23 @@ def _representatives(
     return owners
 
 
+def _with_rejected(
+    segmented: SegmentedImage, rejected: np.ndarray[Any, np.dtype[np.bool_]]
+) -> SegmentedImage:
+    """The same, with the indices of all points; rejected ones have no site."""
+    kept = np.flatnonzero(~rejected)
+    sites = segmented.sites
+    site_of_point = np.full(len(rejected), -1, dtype=np.int64)
+    site_of_point[kept] = sites.site_of_point
+    point_of_site = kept[sites.point_of_site]
+    return replace(
+        segmented, sites=replace(sites, site_of_point=site_of_point, point_of_site=point_of_site)
+    )
+
+
 def _status(
     segmented: SegmentedImage,
+    heads: Heads,
     hidden: np.ndarray[Any, np.dtype[np.bool_]] | None,
     representative: np.ndarray[Any, np.dtype[np.int64]],
     point_id: int,
@@ -104,6 +125,9 @@ def _status(
     why: list[str],
 ) -> str:
     """Status of a point; the reason that belongs to the point alone is added to `why`."""
+    if heads.rejected is not None and heads.rejected[point_id]:
+        why.append(reasons.REJECTED)
+        return schema.REJECTED
     if site < 0:
         why.append(reasons.NOT_FINITE)
         return schema.INVALID
@@ -171,6 +195,8 @@ def _table(
         columns["blurred"] = heads.blurred.tolist()
     if heads.external_ids is not None:
         columns["external_id"] = heads.external_ids
+    if heads.locator_scores is not None:
+        columns["locator_score"] = heads.locator_scores.tolist()
     arrays = []
     for column in schema.RECORD_SCHEMA:
         values = columns.get(column.name)

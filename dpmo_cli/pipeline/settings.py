@@ -6,12 +6,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpmo_cli.datasets.base import Heads, ImageEntry
 from dpmo_cli.version import VERSION
+
+if TYPE_CHECKING:
+    from dpmo_cli.masks.method import Method
+    from dpmo_cli.sam.models import EngineSpec
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Settings:
         negatives: nearest other points that each prompt names as not the person's.
         radii: what the discs' radii follow, `nearest` or `robust`.
         ownership: who gets a pixel that several claim: `nearest`, `ratio` or `logit`.
+        points: where the points come from, in words with the hashes of all that finds and moves
+            them; None for annotated ones.
         dpmo_version: of the program.
     """
 
@@ -46,7 +53,29 @@ class Settings:
     negatives: int
     radii: str
     ownership: str
+    points: str | None = None
     dpmo_version: str = VERSION
+
+    @classmethod
+    def of(
+        cls, dataset: str, spec: EngineSpec, method: Method, points: str | None = None
+    ) -> Settings:
+        """The settings of a run with a network and a method."""
+        return cls(
+            dataset=dataset,
+            extent=method.extent,
+            sam=spec.name,
+            weights_sha256=spec.weights_sha256,
+            device=spec.device.split(":")[0],
+            dtype=spec.dtype,
+            prompt_batch=spec.prompt_batch,
+            nnec_scale=method.nnec_scale,
+            tiles="auto" if method.tiles else "off",
+            negatives=method.negatives,
+            radii=method.radii,
+            ownership=str(method.ownership),
+            points=points,
+        )
 
     def as_json(self) -> dict[str, str | int | float | None]:
         """The settings as a plain object."""
@@ -70,7 +99,13 @@ def image_fingerprint(
     }
     digest.update(_canonical(about))
     if heads is not None:
-        for array in (heads.points_xy, heads.boxes_xyxy, heads.occlusion, heads.blurred):
+        for array in (
+            heads.points_xy,
+            heads.boxes_xyxy,
+            heads.occlusion,
+            heads.blurred,
+            heads.locator_scores,
+        ):
             digest.update(_array_bytes(array))
     return digest.hexdigest()
 

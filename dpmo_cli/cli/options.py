@@ -1,0 +1,159 @@
+"""The options that several commands share, and the method that they ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from dpmo_cli.errors import UsageError
+from dpmo_cli.geometry.extents import EXTENTS
+from dpmo_cli.masks.method import NEGATIVES, OWNERSHIPS, RADII, Method
+
+if TYPE_CHECKING:
+    from dpmo_cli.sam.models import EngineSpec
+
+Sam: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        envvar="DPMO_SAM", help="nano (small, embedded), vit_b, vit_l or vit_h (the paper's)."
+    ),
+]
+Checkpoint: TypeAlias = Annotated[
+    Path | None, typer.Option(envvar="DPMO_CHECKPOINT", help="Your own weights for --sam.")
+]
+Device: TypeAlias = Annotated[
+    str, typer.Option(envvar="DPMO_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+]
+Dtype: TypeAlias = Annotated[
+    str, typer.Option(envvar="DPMO_DTYPE", help="fp32 (the reference) or bf16.")
+]
+PromptBatch: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        envvar="DPMO_PROMPT_BATCH", min=1, help="Prompts at once. Default: what memory holds."
+    ),
+]
+NnecScale: TypeAlias = Annotated[
+    float,
+    typer.Option(envvar="DPMO_NNEC_SCALE", help="Radius of a disc in distances to the neighbour."),
+]
+Tiles: TypeAlias = Annotated[
+    str,
+    typer.Option(envvar="DPMO_TILES", help="auto magnifies dense parts; off does not."),
+]
+Extent: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        envvar="DPMO_EXTENT",
+        help="nnec (the person inside the disc), head, or visible (the whole person).",
+    ),
+]
+Negatives: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        envvar="DPMO_NEGATIVES",
+        min=0,
+        max=8,
+        help="Neighbours that each prompt names as others. Default: 1 for nano, else 0.",
+    ),
+]
+Radii: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        envvar="DPMO_RADII",
+        help="nearest (distance to the neighbour), or robust (held near the local spacing).",
+    ),
+]
+Ownership: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        envvar="DPMO_OWNERSHIP",
+        help="Who gets a pixel that several claim: logit (the network), nearest, or ratio.",
+    ),
+]
+ShardOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--shard", envvar="DPMO_SHARD", help="i/n: part i of n, to be merged later."),
+]
+Force: TypeAlias = Annotated[
+    bool, typer.Option("--force", help="Convert again what is there already.")
+]
+Strict: TypeAlias = Annotated[
+    bool, typer.Option("--strict", envvar="DPMO_STRICT", help="End at the first bad file.")
+]
+MaxFailureRate: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        envvar="DPMO_MAX_FAILURE_RATE",
+        min=0.0,
+        max=1.0,
+        help="Part of failed images above which the run has failed (exit code 1).",
+    ),
+]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout at the end.")
+]
+Quiet: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", "-q", envvar="DPMO_QUIET", help="No progress.")
+]
+
+
+def method_of(
+    sam: str,
+    *,
+    nnec_scale: float,
+    tiles: str,
+    extent: str,
+    negatives: int | None,
+    radii: str,
+    ownership: str,
+) -> Method:
+    """The method that the options ask for; `negatives` None takes the network's default.
+
+    Raises:
+        UsageError: an unknown word, or a scale that is no positive number.
+    """
+    if tiles not in ("auto", "off"):
+        raise UsageError(f"--tiles {tiles}: unknown; use auto or off")
+    if extent not in EXTENTS:
+        raise UsageError(f"--extent {extent}: unknown; use one of {', '.join(EXTENTS)}")
+    if radii not in RADII:
+        raise UsageError(f"--radii {radii}: unknown; use one of {', '.join(RADII)}")
+    if ownership not in OWNERSHIPS:
+        raise UsageError(f"--ownership {ownership}: unknown; use one of {', '.join(OWNERSHIPS)}")
+    if not 0 < nnec_scale < float("inf"):
+        raise UsageError(f"--nnec-scale {nnec_scale}: must be a positive number")
+    return Method(
+        nnec_scale=nnec_scale,
+        tiles=tiles == "auto",
+        extent=extent,
+        negatives=NEGATIVES.get(sam, 0) if negatives is None else negatives,
+        radii=radii,
+        ownership=ownership,
+    )
+
+
+def check_out(out: Path) -> None:
+    """Refuse an output folder that is a file."""
+    if os.path.isfile(out):  # as Path.is_file, but false for what can't be looked at
+        raise UsageError(f"--out {out}: is a file; name a folder")
+
+
+def as_config(spec: EngineSpec, method: Method, prompt_batch: int | None) -> dict[str, object]:
+    """What the run record says of the network and of the method."""
+    return {
+        "sam": spec.name,
+        "checkpoint": str(spec.weights_path),
+        "device": spec.device,
+        "dtype": spec.dtype,
+        "prompt_batch": prompt_batch,
+        "nnec_scale": method.nnec_scale,
+        "tiles": "auto" if method.tiles else "off",
+        "extent": method.extent,
+        "negatives": method.negatives,
+        "radii": method.radii,
+        "ownership": method.ownership,
+    }

@@ -1,0 +1,160 @@
+"""`dpmo predict`: find and segment the people of photos that nobody annotated."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpmo_cli.cli import options
+from dpmo_cli.cli.console import say
+from dpmo_cli.cli.convert import report
+from dpmo_cli.errors import UsageError
+
+STDIN = "-"
+
+
+def predict(
+    photos: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Photos, folders with all below them, or patterns; - reads a list from stdin.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(envvar="DPMO_OUT", help="Folder for the results.")],
+    selector: Annotated[
+        str,
+        typer.Option(
+            envvar="DPMO_SELECTOR",
+            help="Where each person is prompted: rps or rank (policies), score (SAM's own), or "
+            "first (where located).",
+        ),
+    ] = "rps",
+    reject: Annotated[
+        bool,
+        typer.Option(
+            "--reject/--keep-all",
+            envvar="DPMO_REJECT",
+            help="Whether the policy may drop points that it takes for nobody's.",
+        ),
+    ] = False,
+    min_score: Annotated[
+        float,
+        typer.Option(
+            envvar="DPMO_MIN_SCORE", help="People located with a lower score are left out, 0 to 1."
+        ),
+    ] = 0.5,
+    locator: Annotated[
+        Path | None,
+        typer.Option(envvar="DPMO_LOCATOR", help="Your own localiser, of `dpmo train locator`."),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(envvar="DPMO_POLICY", help="Your own policy, of `dpmo train rps`."),
+    ] = None,
+    sam: options.Sam = "nano",
+    checkpoint: options.Checkpoint = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "fp32",
+    prompt_batch: options.PromptBatch = None,
+    nnec_scale: options.NnecScale = 1.0,
+    tiles: options.Tiles = "auto",
+    extent: options.Extent = "nnec",
+    negatives: options.Negatives = None,
+    radii: options.Radii = "nearest",
+    ownership: options.Ownership = "logit",
+    limit: Annotated[
+        int | None, typer.Option(envvar="DPMO_LIMIT", min=1, help="Only the first photos.")
+    ] = None,
+    shard: options.ShardOption = None,
+    force: options.Force = False,
+    strict: options.Strict = False,
+    max_failure_rate: options.MaxFailureRate = 1.0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find and segment the people of photos; the outputs are those of `convert`, and counts.csv.
+
+    Interrupted runs go on where they stopped. Nobody found is a result. Exit codes: 0 done, 1
+    failed, 2 wrong usage, 3 done but some photos failed, 130 interrupted.
+    """
+    method = options.method_of(
+        sam,
+        nnec_scale=nnec_scale,
+        tiles=tiles,
+        extent=extent,
+        negatives=negatives,
+        radii=radii,
+        ownership=ownership,
+    )
+    options.check_out(out)
+    if not 0 < min_score < 1:
+        raise UsageError(f"--min-score {min_score}: must lie between 0 and 1")
+
+    from dpmo_cli.datasets.photos import PREDICTIONS, Photos
+    from dpmo_cli.pipeline.plan import Selection, Shard
+
+    opened = Photos(_listed(photos))
+    selection = Selection((PREDICTIONS,), limit, None if shard is None else Shard.parse(shard))
+
+    from dpmo_cli.pipeline.convert import Job, run_job
+    from dpmo_cli.pipeline.predict import resolve_finder
+    from dpmo_cli.pipeline.settings import Settings
+    from dpmo_cli.sam.models import load_engine, resolve_engine
+
+    spec = resolve_engine(
+        sam, checkpoint=checkpoint, device=device, dtype=dtype, prompt_batch=prompt_batch
+    )
+    finder = resolve_finder(
+        spec,
+        method,
+        selector=selector,
+        reject=reject,
+        min_score=min_score,
+        locator=locator,
+        policy=policy,
+    )
+    job = Job(
+        dataset=opened,
+        out=out,
+        settings=Settings.of(opened.name, spec, method, finder.words),
+        method=method,
+        selection=selection,
+        load_engine=lambda: load_engine(spec),
+        find_points=finder.find,
+        config={
+            "photos": len(opened.entries(PREDICTIONS)),
+            "root": str(opened.root),
+            "out": str(out),
+            **finder.config,
+            **options.as_config(spec, method, prompt_batch),
+            "limit": limit,
+            "shard": shard,
+            "strict": strict,
+            "max_failure_rate": max_failure_rate,
+        },
+        force=force,
+        strict=strict,
+        max_failure_rate=max_failure_rate,
+        quiet=quiet,
+    )
+    if spec.name == "nano" and not quiet:
+        say("dpmo: using nano, the small embedded network; vit_h is the paper's choice (--sam)")
+    summary = run_job(job)
+    report(summary, out, json=json, quiet=quiet, kind="predict")
+    raise typer.Exit(summary.exit_code)
+
+
+def _listed(photos: list[str]) -> list[str]:
+    """The arguments, with the lines of stdin in the place of "-"."""
+    names: list[str] = []
+    for given in photos:
+        if given == STDIN:
+            names += [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+        else:
+            names.append(given)
+    return names

@@ -1,0 +1,102 @@
+"""Photos that nobody annotated: files, folders and patterns, named from their common folder."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dpmo_cli.datasets.base import Heads, ImageEntry
+from dpmo_cli.datasets.paths import IMAGE_SUFFIXES, relative_name
+from dpmo_cli.errors import UsageError
+
+PREDICTIONS = "predictions"
+"""The only split of photos."""
+
+
+class Photos:
+    """A `Dataset` of photos without annotations: its heads have yet to be found.
+
+    Args:
+        paths: images, folders, which are searched with all below them, and shell patterns.
+
+    Raises:
+        UsageError: there is no photo at all, or two would get the same name.
+    """
+
+    name = "photos"
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        found = sorted({path for given in paths for path in _photos_of(given)})
+        if not found:
+            raise UsageError("no photo is named; give images, or folders that hold some")
+        self.root = Path(os.path.commonpath([path.parent for path in found]))
+        self._entries = sorted(
+            (ImageEntry(PREDICTIONS, relative_name(self.root, path), path, None) for path in found),
+            key=lambda entry: entry.file_name,
+        )
+        names = [entry.file_name for entry in self._entries]
+        for one, other in itertools.pairwise(names):
+            if one == other:
+                raise UsageError(f"{one}: two photos bear this name; rename one")
+
+    def splits(self) -> tuple[str, ...]:
+        """The one that results are written under."""
+        return (PREDICTIONS,)
+
+    def entries(self, split: str) -> Sequence[ImageEntry]:
+        """The photos in lexicographic order of `file_name`."""
+        if split != PREDICTIONS:
+            raise UsageError(f"photos have no split {split!r}; leave it out")
+        return self._entries
+
+    def read_heads(self, entry: ImageEntry) -> Heads:
+        """No head is known."""
+        return Heads(np.zeros((0, 2)))
+
+    def heads_of_refused(self, entry: ImageEntry) -> Heads | None:
+        """No head is known."""
+        return None
+
+
+def _photos_of(given: str) -> list[Path]:
+    """The photos that one argument means; what is missing is listed, to be named when read."""
+    if "\0" in given or not given.strip():
+        raise UsageError("a photo's name is empty or holds NUL; leave it out")
+    path = Path(given)
+    try:
+        if path.is_dir():
+            found = _below(path)
+            if not found:
+                kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+                raise UsageError(f"{given}: the folder holds no photo ({kinds})")
+            return found
+        if not path.exists() and glob.has_magic(given):
+            found = [Path(name) for name in glob.glob(given, recursive=True)]
+            if not found:
+                raise UsageError(f"{given}: no file fits this pattern")
+            return [photo for name in found for photo in _photos_of(str(name))]
+    except OSError as error:
+        raise UsageError(f"{given}: can't be read ({error.strerror})") from error
+    return [path.absolute()]
+
+
+def _below(folder: Path) -> list[Path]:
+    """The images of a folder and all below it; hidden ones are left out."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    found = []
+    for at, folders, files in os.walk(folder.absolute(), onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(at) / name
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+        ]
+    return found

@@ -1,0 +1,25 @@
+"""`counts.csv`: for each photo the people located in it and the masks that were kept."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from dpmo_cli.outputs.atomic import atomic_path
+from dpmo_cli.outputs.records import Records
+from dpmo_cli.outputs.schema import OK
+
+COUNT_COLUMNS = ("image", "count", "masks")
+
+
+def write_counts(path: Path, records: Records) -> None:
+    """Write a line per image that could be read, in the order of the records."""
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COUNT_COLUMNS)
+        for record in records():
+            if record.error is None:
+                masks = pc.sum(pc.equal(record.rows["status"], OK)).as_py() or 0
+                table.writerow([record.info.file_name, len(record.rows), masks])

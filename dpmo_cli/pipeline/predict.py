@@ -1,0 +1,119 @@
+"""Points for photos that nobody annotated: located, or a file's, then selected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmo_cli.datasets.base import Heads
+from dpmo_cli.errors import UsageError
+from dpmo_cli.masks.method import Method
+from dpmo_cli.rps.locator import Locator, load_locator, locate
+from dpmo_cli.rps.policy import load_policy
+from dpmo_cli.rps.selection import SELECTORS, WITH_POLICY, Selector
+from dpmo_cli.rps.weights import find_weights
+from dpmo_cli.sam.engine import SamEngine
+from dpmo_cli.sam.models import EngineSpec
+from dpmo_cli.sam.weights import sha256_of
+
+SHORT = 12
+"""Digits of a hash that tell weights apart for a person."""
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds the points of a photo.
+
+    Attributes:
+        locator_path: weights of the localiser; None takes the points that the dataset gives.
+        device: where it computes.
+        min_score: people located with a lower score are left out, 0 to 1, exclusive.
+        selector: moves the points, and may reject some.
+        method: that the masks are made with.
+        words: all this in a line that is another for other weights.
+        config: the same for the run record.
+    """
+
+    locator_path: Path | None
+    device: str
+    min_score: float
+    selector: Selector
+    method: Method
+    words: str
+    config: dict[str, object]
+
+    @cached_property
+    def _locator(self) -> Locator:
+        """Loaded when the first photo needs it."""
+        assert self.locator_path is not None
+        return load_locator(self.locator_path, self.device)
+
+    def find(self, image: NDArray[np.uint8], heads: Heads, engine: SamEngine) -> Heads:
+        """Locate the people of a photo, or take the points that are known, and select.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            heads: what is known of it.
+            engine: the network.
+        """
+        if self.locator_path is not None:
+            threshold = float(np.log(self.min_score / (1 - self.min_score)))
+            peaks = locate(image, self._locator, threshold=threshold)
+            heads = Heads(peaks.points_xy, locator_scores=peaks.scores)
+        selection = self.selector.select(image, heads.points_xy, engine, self.method)
+        rejected = selection.rejected if selection.rejected.any() else None
+        return replace(heads, points_xy=selection.points_xy, rejected=rejected)
+
+
+def resolve_finder(
+    spec: EngineSpec,
+    method: Method,
+    *,
+    selector: str,
+    reject: bool,
+    min_score: float,
+    locator: Path | None = None,
+    policy: Path | None = None,
+) -> Finder:
+    """Find and check the weights that a way of finding points needs.
+
+    Args:
+        spec: of the network that makes the masks.
+        method: that they are made with.
+        selector: one of SELECTORS.
+        reject: whether its policy may reject points.
+        min_score: people located with a lower score are left out, 0 to 1, exclusive.
+        locator, policy: the user's own weights; None takes the embedded ones.
+
+    Raises:
+        UsageError: an unknown selector, weights that are missing or do not fit, or options that
+            do not go together.
+    """
+    if selector not in SELECTORS:
+        raise UsageError(f"--selector {selector}: unknown; use one of {', '.join(SELECTORS)}")
+    with_policy = selector in WITH_POLICY
+    if not with_policy and (reject or policy is not None):
+        option = "--reject" if reject else "--policy"
+        raise UsageError(f"{option} needs a policy; use --selector {' or '.join(WITH_POLICY)}")
+    locator_path = find_weights("locator", locator)
+    locator_sha256 = sha256_of(locator_path)
+    words = f"locator {locator_sha256[:SHORT]}, score above {min_score:g}, selector {selector}"
+    config: dict[str, object] = {
+        "locator": str(locator_path),
+        "locator_sha256": locator_sha256,
+        "min_score": min_score,
+        "selector": selector,
+        "reject": reject,
+    }
+    chosen = Selector(selector)
+    if with_policy:
+        path = find_weights(selector, policy)
+        sha256 = sha256_of(path)
+        chosen = Selector(selector, load_policy(path, spec.weights_sha256), reject)
+        words += f" {sha256[:SHORT]}{', rejects' if reject else ''}"
+        config |= {"policy": str(path), "policy_sha256": sha256}
+    return Finder(locator_path, spec.device, min_score, chosen, method, words, config)

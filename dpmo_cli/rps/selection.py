@@ -1,0 +1,104 @@
+"""Selection: which candidate each located point is prompted at, and which points are dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dpmo_cli.geometry.points import FloatArray, IntArray
+from dpmo_cli.masks.method import Method
+from dpmo_cli.rps.candidates import Candidates, ask_candidates
+from dpmo_cli.rps.policy import Policy
+from dpmo_cli.sam.engine import PromptEngine
+
+RPS, RANK, SCORE, FIRST = "rps", "rank", "score", "first"
+SELECTORS = (RPS, RANK, SCORE, FIRST)
+"""The policy trained with GRPO, the one trained as a ranker, the best score of the choice among
+masks, and the located point itself."""
+WITH_POLICY = (RPS, RANK)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What becomes of N located points.
+
+    Attributes:
+        points_xy: (N, 2) float64 px, where each is to be prompted.
+        rejected: (N,) bool, points that the policy takes for nobody's.
+    """
+
+    points_xy: FloatArray
+    rejected: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Selector:
+    """A way to select.
+
+    Attributes:
+        name: one of SELECTORS.
+        policy: for those of WITH_POLICY.
+        reject: whether the policy may reject points.
+    """
+
+    name: str
+    policy: Policy | None = None
+    reject: bool = False
+
+    def select(
+        self,
+        image: NDArray[np.uint8],
+        points_xy: FloatArray,
+        engine: PromptEngine,
+        method: Method,
+    ) -> Selection:
+        """Choose a candidate for each point; the result does not depend on their order.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            points_xy: (N, 2) float64 px; those outside and those that are no numbers stay.
+            engine: the network.
+            method: the choices of the method.
+        """
+        if self.name == FIRST or not len(points_xy):
+            return Selection(points_xy, np.zeros(len(points_xy), dtype=np.bool_))
+        candidates = ask_candidates(image, points_xy, engine, method)
+        return moved(points_xy, candidates, *self.actions(candidates))
+
+    def actions(self, candidates: Candidates) -> tuple[IntArray, NDArray[np.bool_]]:
+        """The chosen candidate of each of S sites, and whether the site is rejected instead."""
+        if self.policy is None:
+            return candidates.scores.argmax(axis=1), np.zeros(len(candidates.sites), dtype=np.bool_)
+        with torch.inference_mode():
+            logits = self.policy(
+                torch.from_numpy(candidates.features), torch.from_numpy(candidates.embedding)
+            ).numpy()
+        chosen = logits[:, :-1].argmax(axis=1)
+        best = np.take_along_axis(logits, chosen[:, None], axis=1)[:, 0]
+        rejected = (logits[:, -1] > best) & candidates.prompted
+        return chosen, rejected if self.reject else np.zeros_like(rejected)
+
+
+def moved(
+    points_xy: FloatArray,
+    candidates: Candidates,
+    chosen: IntArray,
+    rejected: NDArray[np.bool_],
+) -> Selection:
+    """Move each point to the chosen candidate of its site; points of one site stay together.
+
+    Args:
+        points_xy: (N, 2) float64 px that the candidates are of.
+        candidates: of S sites.
+        chosen: (S,) int64, which candidate.
+        rejected: (S,) bool.
+    """
+    site = candidates.sites.site_of_point
+    if not len(candidates.sites):
+        return Selection(points_xy, np.zeros(len(points_xy), dtype=np.bool_))
+    there = candidates.positions_xy[np.arange(len(chosen)), chosen]
+    asked = (site >= 0) & candidates.prompted[site] & (chosen[site] > 0)
+    return Selection(np.where(asked[:, None], there[site], points_xy), rejected[site] & (site >= 0))
