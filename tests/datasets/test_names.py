@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dpmo_cli.evaluation.names import AmbiguousNameError, match_names, without_suffix
+from dpmo_cli.datasets.names import AmbiguousNameError, match_names, without_suffix
 
 
 @pytest.mark.parametrize(

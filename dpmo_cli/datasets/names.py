@@ -1,4 +1,4 @@
-"""Images of a run and of the truth, brought together by their names."""
+"""Images of two sources, such as a run and the truth, brought together by their names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 
 class AmbiguousNameError(ValueError):
-    """An image of the truth could be several of the run's, or several could be one."""
+    """An image of the second source could be several of the first's, or several could be one."""
 
     def __init__(self, name: str, problem: str) -> None:
         self.name = name
@@ -18,11 +18,11 @@ class AmbiguousNameError(ValueError):
 
 @dataclass(frozen=True)
 class Matches:
-    """Which images of the truth are which of the run.
+    """Which images of the second source, such as the truth, are which of the first, such as a run.
 
     Attributes:
-        pairs: index among the run's images -> index among the truth's.
-        missing: indices of the truth's images that the run does not have.
+        pairs: index among the first's images -> index among the second's.
+        missing: indices of the second's images that the first does not have.
     """
 
     pairs: dict[int, int]
@@ -35,49 +35,53 @@ def without_suffix(file_name: str) -> str:
     return (path.parent / path.stem).as_posix()
 
 
-def match_names(run: Sequence[str], truth: Sequence[str]) -> Matches:
+def match_names(
+    first: Sequence[str],
+    second: Sequence[str],
+    called: tuple[str, str] = ("the run", "the truth"),
+) -> Matches:
     """Match names without suffix: by the whole path, else by its last part where that is unique.
+
+    Args:
+        first, second: the names of both sources.
+        called: what messages call the two.
 
     Raises:
         AmbiguousNameError: one line that names what could be matched in several ways.
     """
     by_path, by_stem = defaultdict(list), defaultdict(list)
-    for index, name in enumerate(run):
+    for index, name in enumerate(first):
         by_path[name].append(index)
     pairs: dict[int, int] = {}
     rest: list[int] = []
-    for index, name in enumerate(truth):
+    for index, name in enumerate(second):
         found = by_path.get(name, [])
         if len(found) > 1:
-            raise AmbiguousNameError(name, f"fits {len(found)} images of the run of that path")
+            raise AmbiguousNameError(name, f"fits {len(found)} images of {called[0]} of that path")
+        if found and found[0] in pairs:
+            raise AmbiguousNameError(name, f"is the name of two images of {called[1]}")
         if found:
-            _pair(pairs, found[0], index, truth)
+            pairs[found[0]] = index
         else:
             rest.append(index)
-    for index, name in enumerate(run):
+    for index, name in enumerate(first):
         if index not in pairs:
             by_stem[_stem(name)].append(index)
-    same_stem = Counter(_stem(truth[index]) for index in rest)
+    same_stem = Counter(_stem(second[index]) for index in rest)
     missing: list[int] = []
     for index in rest:
-        stem = _stem(truth[index])
+        stem = _stem(second[index])
         found = by_stem.get(stem, [])
         if not found:
             missing.append(index)
         elif len(found) > 1 or same_stem[stem] > 1:
-            some = " and ".join(sorted(run[one] for one in found)[:2])
+            some = " and ".join(sorted(first[one] for one in found)[:2])
             others = same_stem[stem] - 1
-            also = f", and so do {others} others of the truth" if others else ""
-            raise AmbiguousNameError(truth[index], f"fits {some} of the run{also}")
+            also = f", and so do {others} others of {called[1]}" if others else ""
+            raise AmbiguousNameError(second[index], f"fits {some} of {called[0]}{also}")
         else:
-            _pair(pairs, found[0], index, truth)
+            pairs[found[0]] = index
     return Matches(pairs, missing)
-
-
-def _pair(pairs: dict[int, int], of_run: int, of_truth: int, truth: Sequence[str]) -> None:
-    if of_run in pairs:
-        raise AmbiguousNameError(truth[of_truth], "is the name of two images of the truth")
-    pairs[of_run] = of_truth
 
 
 def _stem(name: str) -> str:
