@@ -77,7 +77,8 @@ def match_names(
         elif len(found) > 1 or same_stem[stem] > 1:
             some = " and ".join(sorted(first[one] for one in found)[:2])
             others = same_stem[stem] - 1
-            also = f", and so do {others} others of {called[1]}" if others else ""
+            do = "does 1 other" if others == 1 else f"do {others} others"
+            also = f", and so {do} of {called[1]}" if others else ""
             raise AmbiguousNameError(second[index], f"fits {some} of {called[0]}{also}")
         else:
             pairs[found[0]] = index
