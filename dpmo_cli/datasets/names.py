@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Generic, TypeVar
+
+from dpmo_cli.datasets.paths import IMAGE_SUFFIXES
+from dpmo_cli.errors import InputError
+
+Entry = TypeVar("Entry")
 
 
 class AmbiguousNameError(ValueError):
@@ -29,10 +35,36 @@ class Matches:
     missing: list[int]
 
 
+@dataclass(frozen=True)
+class Matched(Generic[Entry]):
+    """The entries of a file of predictions, given to images.
+
+    Attributes:
+        of_image: the file name of each image that has an entry -> the entry.
+        missing: file names of the images that have none.
+        unclaimed: names of the entries that belong to no image.
+    """
+
+    of_image: Mapping[str, Entry]
+    missing: tuple[str, ...]
+    unclaimed: tuple[str, ...]
+
+    def get(self, file_name: str) -> Entry | None:
+        """The entry of an image; None where it has none."""
+        return self.of_image.get(file_name)
+
+
 def without_suffix(file_name: str) -> str:
     """The relative path of a file without its last suffix, "/" between its parts."""
     path = PurePosixPath(file_name.replace("\\", "/"))
     return (path.parent / path.stem).as_posix()
+
+
+def image_key(image: str) -> str:
+    """The path of an image as predictions name it, without its suffix if it has an image's."""
+    path = PurePosixPath(image.strip().replace("\\", "/"))
+    is_image = path.suffix.lower() in IMAGE_SUFFIXES
+    return path.with_suffix("").as_posix() if is_image else path.as_posix()
 
 
 def match_names(
@@ -83,6 +115,33 @@ def match_names(
         else:
             pairs[found[0]] = index
     return Matches(pairs, missing)
+
+
+def match_entries(
+    path: Path, entries: Mapping[str, Entry], file_names: Sequence[str]
+) -> Matched[Entry]:
+    """Give predictions to images: by path without suffix, else by name where only one bears it.
+
+    Args:
+        path: where the predictions lie, for messages.
+        entries: the path of an image without suffix -> what is predicted of it.
+        file_names: of all the images that there are, relative, with "/".
+
+    Raises:
+        InputError: an image fits several entries, or an entry several images.
+    """
+    names, images = list(entries), list(dict.fromkeys(file_names))
+    called = ("the predictions", "the images")
+    try:
+        found = match_names(names, [without_suffix(one) for one in images], called)
+    except AmbiguousNameError as error:
+        mend = "name the images with their folders, or give --split"
+        raise InputError(path, f"image {error.name} {error}", mend) from error
+    return Matched(
+        of_image={images[of]: entries[names[one]] for one, of in found.pairs.items()},
+        missing=tuple(images[of] for of in found.missing),
+        unclaimed=tuple(name for one, name in enumerate(names) if one not in found.pairs),
+    )
 
 
 def _stem(name: str) -> str:

@@ -13,6 +13,7 @@ from dpmo_cli.errors import InputError, UsageError
 
 LEVELS = ("1 to 10", "10 to 100", "100 to 1,000", "1,000 to 10,000", "10,000 to 100,000", "more")
 """The area levels of heads, px: each holds its upper end."""
+LEVEL_EDGES_PX = (1e1, 1e2, 1e3, 1e4, 1e5)
 
 _MEND = "correct the line"
 _LOC_COLUMNS = 5

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmo_cli.datasets.csv_rows import number_in, read_rows
-from dpmo_cli.datasets.names import AmbiguousNameError, match_names, without_suffix
+from dpmo_cli.datasets.names import Matched, image_key, match_entries
 from dpmo_cli.datasets.nwpu_lines import read_lines
-from dpmo_cli.datasets.paths import IMAGE_SUFFIXES, listed, read_text
+from dpmo_cli.datasets.paths import listed, read_text
 from dpmo_cli.errors import InputError, UsageError
 
 CSV, NWPU, TEXT = "csv", "nwpu", "text"
@@ -41,25 +41,6 @@ class FoundPoints:
 
 
 @dataclass(frozen=True)
-class MatchedPoints:
-    """The entries of a point file, given to images.
-
-    Attributes:
-        of_image: the file name of each image that has an entry -> its points.
-        missing: file names of the images that have none.
-        unclaimed: names of the entries that belong to no image.
-    """
-
-    of_image: Mapping[str, FoundPoints]
-    missing: tuple[str, ...]
-    unclaimed: tuple[str, ...]
-
-    def points_of(self, file_name: str) -> FoundPoints | None:
-        """The points of an image; None where the file has no entry for it."""
-        return self.of_image.get(file_name)
-
-
-@dataclass(frozen=True)
 class PointFile:
     """Predicted points by image.
 
@@ -73,8 +54,8 @@ class PointFile:
     format: str
     entries: Mapping[str, FoundPoints]
 
-    def match(self, file_names: Sequence[str]) -> MatchedPoints:
-        """Give the entries to images: by path without suffix, else by name where only one bears it.
+    def match(self, file_names: Sequence[str]) -> Matched[FoundPoints]:
+        """Give the points to images: by path without suffix, else by name where only one bears it.
 
         Args:
             file_names: of all the images that there are, relative, with "/".
@@ -82,18 +63,7 @@ class PointFile:
         Raises:
             InputError: an image fits several entries, or an entry several images.
         """
-        names, images = list(self.entries), list(dict.fromkeys(file_names))
-        called = ("the points", "the images")
-        try:
-            found = match_names(names, [without_suffix(one) for one in images], called)
-        except AmbiguousNameError as error:
-            mend = "name the images with their folders, or give --split"
-            raise InputError(self.path, f"image {error.name} {error}", mend) from error
-        return MatchedPoints(
-            of_image={images[of]: self.entries[names[one]] for one, of in found.pairs.items()},
-            missing=tuple(images[of] for of in found.missing),
-            unclaimed=tuple(name for one, name in enumerate(names) if one not in found.pairs),
-        )
+        return match_entries(self.path, self.entries, file_names)
 
 
 def read_point_file(path: Path) -> PointFile:
@@ -120,7 +90,7 @@ def read_point_file(path: Path) -> PointFile:
     if format_name == NWPU:
         tables = read_lines(path, text, columns=2)
         return PointFile(path, NWPU, {name: FoundPoints(xy) for name, xy in tables.items()})
-    return PointFile(path, TEXT, {_name(path.stem): _read_points(path, text)})
+    return PointFile(path, TEXT, {image_key(path.stem): _read_points(path, text)})
 
 
 def has_text_files(folder: Path) -> bool:
@@ -163,11 +133,11 @@ def _is_number(token: str) -> bool:
 def _read_csv(path: Path) -> dict[str, FoundPoints]:
     points: dict[str, list[tuple[float, float]]] = {}
     scores: dict[str, list[float]] = {}
-    spelled: dict[str, str] = {}
+    spelled: dict[str, PurePosixPath] = {}
     with_scores = False
     for line, row in read_rows(path, _REQUIRED, ("score",)):
-        image = PurePosixPath(row["image"].strip().replace("\\", "/")).as_posix()
-        name = _name(image)
+        name = image_key(row["image"])
+        image = PurePosixPath(row["image"].strip().replace("\\", "/"))
         if spelled.setdefault(name, image) != image:
             problem = f"line {line}: {image} and {spelled[name]} differ in their suffix alone"
             raise InputError(path, problem, "give each image one name")
@@ -193,7 +163,7 @@ def _read_folder(folder: Path) -> PointFile:
     if not files:
         raise UsageError(f"{folder}: holds no {_SUFFIX} file of points; give {FORMATS}")
     for path in files:
-        name = _name(path.relative_to(folder).with_suffix("").as_posix())
+        name = image_key(path.relative_to(folder).with_suffix("").as_posix())
         if name in entries:
             raise InputError(path, f"is a second file of image {name}", "leave one of them out")
         entries[name] = _read_points(path, read_text(path, "write it again"))
@@ -239,10 +209,3 @@ def _read_points(path: Path, text: str) -> FoundPoints:
         return FoundPoints(np.zeros((0, 2)))
     table = np.array(rows, dtype=np.float64)
     return FoundPoints(table[:, :2], table[:, 2] if table.shape[1] > 2 else None)
-
-
-def _name(image: str) -> str:
-    """The path of an image without its suffix; a dot that begins no image's suffix stays."""
-    path = PurePosixPath(image)
-    is_image = path.suffix.lower() in IMAGE_SUFFIXES
-    return path.with_suffix("").as_posix() if is_image else path.as_posix()

@@ -158,11 +158,11 @@ def test_wrong_places(build: Builder) -> None:
 def test_matching_with_images(build: Builder) -> None:
     path = build.text("p.csv", "image,x,y\ntrain/1.jpg,1,1\n2.jpg,2,2\nz/9.jpg,,\n")
     found = read_point_file(path).match(["train/1.png", "test/2.png", "test/3.png", "test/2.png"])
-    first, second = found.points_of("train/1.png"), found.points_of("test/2.png")
+    first, second = found.get("train/1.png"), found.get("test/2.png")
     assert first is not None
     assert second is not None
     assert (first.points_xy.tolist(), second.points_xy.tolist()) == ([[1, 1]], [[2, 2]])
-    assert found.points_of("test/3.png") is None
+    assert found.get("test/3.png") is None
     assert found.missing == ("test/3.png",)
     assert found.unclaimed == ("z/9",)
 
@@ -172,7 +172,7 @@ def test_names_that_fit_several(build: Builder) -> None:
     with pytest.raises(InputError) as caught:
         read_point_file(path).match(["train/1.jpg", "test/1.jpg"])
     assert str(caught.value) == (
-        f"{path}: image train/1 fits 1 of the points, and so does 1 other of the images; "
+        f"{path}: image train/1 fits 1 of the predictions, and so does 1 other of the images; "
         "name the images with their folders, or give --split"
     )
 
