@@ -107,7 +107,9 @@ def _grow(of_row: IntArray, of_column: IntArray, columns: IntArray, starts: IntA
         beyond = of_column[columns]
         steps = np.concatenate([np.where(beyond == NOBODY, rows + columns, beyond), free])
         ends = np.concatenate([starts, np.full(len(of_column), starts[-1]), [len(steps)]])
-        graph = csr_array((np.ones(len(steps)), steps, ends), shape=(source + 1, source + 1))
+        # csgraph's searches know 32 bits alone.
+        parts = (np.ones(len(steps)), steps.astype(np.int32), ends.astype(np.int32))
+        graph = csr_array(parts, shape=(source + 1, source + 1))
         order, before = breadth_first_order(graph, source, directed=True)
         reached = order[(order >= rows) & (order < source)]
         if not len(reached):
