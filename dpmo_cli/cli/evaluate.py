@@ -1,8 +1,7 @@
-"""`dpmo evaluate masks`: compare the masks of a run with true ones, or with head boxes."""
+"""`dpmo evaluate`: its commands, and `masks`: the masks of a run against true ones, or boxes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,13 +9,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpmo_cli.cli.console import print_json, say
+from dpmo_cli.cli.evaluate_counts import counts_command
+from dpmo_cli.cli.evaluate_points import points_command
+from dpmo_cli.cli.figures import (
+    Json,
+    Quiet,
+    Samples,
+    Seed,
+    images_of,
+    number,
+    range_of,
+    resampled,
+    shown,
+)
 from dpmo_cli.cli.method import method_command
 from dpmo_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from dpmo_cli.evaluation.boxes import BoxSummary
     from dpmo_cli.evaluation.plan import Measured, Plan
-    from dpmo_cli.evaluation.summary import Bin, Figure, Summary
+    from dpmo_cli.evaluation.summary import Bin, Summary
 
 app = typer.Typer(help="Compare what a run predicts with what is true.", no_args_is_help=True)
 
@@ -45,6 +57,8 @@ def _group() -> None:
 
 
 app.command("method")(method_command)
+app.command("points")(points_command)
+app.command("counts")(counts_command)
 
 
 @app.command("masks")
@@ -59,15 +73,10 @@ def masks_command(
         ),
     ],
     split: Annotated[str | None, typer.Option(help="Look at this split only.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    samples: Annotated[
-        int,
-        typer.Option(
-            min=0, max=100_000, help="Resamples of the images for the 95 % intervals; 0: none."
-        ),
-    ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+    samples: Samples = 1000,
+    seed: Seed = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Compare the masks of a run with true instances, or with head boxes.
 
@@ -119,56 +128,52 @@ def _about(
 def _left_out(plan: Plan) -> Iterator[str]:
     if plan.images_left_out:
         why = "that failed" if plan.truth is None else "that the truth does not have"
-        yield f"left out: {_images(plan.images_left_out)} of the run {why}"
+        yield f"left out: {images_of(plan.images_left_out)} of the run {why}"
     if plan.truth_images_left_out:
         why = "beyond the run's limit or shard" if plan.run.limited else "in other splits"
-        yield f"left out: {_images(plan.truth_images_left_out)} of the truth {why}"
-
-
-def _images(count: int) -> str:
-    return f"{count:,} image{'s' * (count != 1)}"
+        yield f"left out: {images_of(plan.truth_images_left_out)} of the truth {why}"
 
 
 def _mask_lines(plan: Plan, found: Summary) -> Iterator[str]:
     yield (
-        f"{_images(found.images)}, extent {plan.run.extent}: {found.points:,} points, "
+        f"{images_of(found.images)}, extent {plan.run.extent}: {found.points:,} points, "
         f"{found.points_with_truth:,} on true instances ({found.points_without_mask:,} of them "
         f"without a mask), {found.points_off_truth:,} on none, {found.points_outside:,} outside"
     )
     yield (
         f"{found.detections:,} masks, {found.instances:,} true instances "
         f"({found.instances_without_point:,} without a point); the discs hold "
-        f"{_shown(found.inside_disc)} of them"
+        f"{shown(found.inside_disc)} of them"
     )
     heads = [f"truth {name}{' *' * (name == plan.headline)}" for name in ("cut", "uncut")]
     yield f"\n{'':<18}{heads[0]:>24}{heads[1]:>24}"
     for title, name in _ROWS:
         figures = [getattr(part.figures, name) for part in (found.cut, found.uncut)]
-        yield f"{title:<18}{_shown(figures[0]):>24}{_shown(figures[1]):>24}"
-    yield f"* the headline for the extent {plan.run.extent}; {_resampled(found)}"
+        yield f"{title:<18}{shown(figures[0]):>24}{shown(figures[1]):>24}"
+    yield f"* the headline for the extent {plan.run.extent}; {resampled(found)}"
     for title, parts in (
         ("distance, px", (found.cut.by_distance, found.uncut.by_distance)),
         ("true area, px", (found.cut.by_area, found.uncut.by_area)),
     ):
         yield f"\n{title:<18}{'IoU cut (points)':>24}{'IoU uncut (points)':>24}"
         for cut, uncut in zip(*parts, strict=True):
-            yield f"{_range(cut.low_px, cut.high_px):<18}{_bin(cut):>24}{_bin(uncut):>24}"
+            yield f"{range_of(cut.low_px, cut.high_px):<18}{_bin(cut):>24}{_bin(uncut):>24}"
 
 
 def _box_lines(found: BoxSummary) -> Iterator[str]:
     yield (
-        f"{_images(found.images)}: {found.points:,} points, {found.points_with_box:,} with a box "
+        f"{images_of(found.images)}: {found.points:,} points, {found.points_with_box:,} with a box "
         f"({found.points_without_mask:,} of them without a mask), "
         f"{found.points_without_box:,} without one"
     )
     yield f"\n{'':<18}{'mean':>24}"
     for name in _BOX_ROWS:
-        yield f"{name:<18}{_shown(getattr(found.figures, name)):>24}"
-    yield _resampled(found)
+        yield f"{name:<18}{shown(getattr(found.figures, name)):>24}"
+    yield resampled(found)
     yield f"\n{'box, px':<18}{'points':>12}" + "".join(f"{name:>14}" for name in _BOX_ROWS)
     for one in found.by_area:
-        values = "".join(f"{_number(getattr(one, name)):>14}" for name in _BOX_ROWS)
-        yield f"{_range(one.low_px, one.high_px):<18}{one.points:>12,}{values}"
+        values = "".join(f"{number(getattr(one, name)):>14}" for name in _BOX_ROWS)
+        yield f"{range_of(one.low_px, one.high_px):<18}{one.points:>12,}{values}"
 
 
 def _notes(measured: Measured) -> Sequence[str]:
@@ -182,27 +187,5 @@ def _notes(measured: Measured) -> Sequence[str]:
     return [f"\nleft out: {', '.join(notes)}"] if notes else []
 
 
-def _resampled(found: Summary | BoxSummary) -> str:
-    if not found.samples:
-        return "no intervals"
-    return f"95 % intervals from {found.samples} resamples of the images, seed {found.seed}"
-
-
-def _shown(figure: Figure) -> str:
-    if math.isnan(figure.low):
-        return _number(figure.value)
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
-
-
 def _bin(one: Bin) -> str:
-    return f"{_number(one.iou)} ({one.points:,})"
-
-
-def _range(low_px: float, high_px: float) -> str:
-    if not low_px:
-        return f"below {high_px:.0f}"
-    return f"{low_px:.0f} and more" if math.isinf(high_px) else f"{low_px:.0f} to {high_px:.0f}"
+    return f"{number(one.iou)} ({one.points:,})"

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from dpmo_cli.datasets.base import Heads, ImageEntry
+from dpmo_cli.datasets.csv_rows import MEND, checked_header
 from dpmo_cli.datasets.reader import CERTAIN, Evidence, Reader
 from dpmo_cli.errors import InputError, UsageError
 
@@ -20,7 +21,6 @@ POINTS_FILE = "points.csv"
 
 _COLUMNS = ("image", "x", "y", "id", "split")
 _REQUIRED = _COLUMNS[:3]
-_MEND = "correct the table"
 _NO_SPLIT = "all"
 _USUAL_ORDER = ("train", "val", "test", _NO_SPLIT)
 # Splits become names of output files, so only plain words are taken.
@@ -92,7 +92,7 @@ class CsvPoints(Reader):
         except ValueError as error:
             found = " and ".join(repr(text) for text in texts)
             problem = f"line {line}: expected x and y to be numbers, found {found}"
-            raise InputError(self.table_path, problem, _MEND) from error
+            raise InputError(self.table_path, problem, MEND) from error
         return x, y
 
     def _rows_of(self, entry: ImageEntry) -> Iterator[tuple[int, dict[str, str]]]:
@@ -108,7 +108,7 @@ class CsvPoints(Reader):
                         yield line, dict(zip(self._header, row, strict=False))
                         line = run.first_line + rows.line_num
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise InputError(self.table_path, f"can't be read ({error})", _MEND) from error
+            raise InputError(self.table_path, f"can't be read ({error})", MEND) from error
 
     def _index(self) -> dict[tuple[str, str], list[_Run]]:
         """Go through the table once; gives the runs of rows by split and image."""
@@ -118,7 +118,7 @@ class CsvPoints(Reader):
             with self.table_path.open("rb") as file:
                 lines = _Lines(file)
                 rows = csv.reader(lines)
-                self._header = self._checked_header(next(rows, []))
+                self._header = checked_header(self.table_path, next(rows, []), _REQUIRED, _COLUMNS)
                 start, line = lines.position, rows.line_num + 1
                 for row in rows:
                     if row:
@@ -131,28 +131,17 @@ class CsvPoints(Reader):
                     start, line = lines.position, rows.line_num + 1
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             problem = f"line {line}: can't be read ({error})"
-            raise InputError(self.table_path, problem, _MEND) from error
+            raise InputError(self.table_path, problem, MEND) from error
         return runs
-
-    def _checked_header(self, header: list[str]) -> list[str]:
-        names = [name.strip().lower() for name in header]
-        for column in _COLUMNS:
-            if names.count(column) > 1:
-                raise InputError(self.table_path, f"has two columns {column}", _MEND)
-        missing = [column for column in _REQUIRED if column not in names]
-        if missing:
-            problem = f"expected the columns {', '.join(_REQUIRED)}, {', '.join(missing)} missing"
-            raise InputError(self.table_path, problem, "name the columns in the first line")
-        return names
 
     def _key(self, line: int, row: dict[str, str]) -> tuple[str, str]:
         image = row.get("image", "")
         if not image.strip():
-            raise InputError(self.table_path, f"line {line} names no image", _MEND)
+            raise InputError(self.table_path, f"line {line} names no image", MEND)
         split = row.get("split", "").strip().lower() or _NO_SPLIT
         if not _SPLIT_NAME.fullmatch(split):
             problem = f"line {line}: the split {split!r} is no plain word"
-            raise InputError(self.table_path, problem, _MEND)
+            raise InputError(self.table_path, problem, MEND)
         # "./a.jpg" and "a.jpg" are one image; names that lead outside are refused when read.
         return split, PurePosixPath(image).as_posix()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dpmo_cli.evaluation.overlaps import AP_IOUS
 from dpmo_cli.geometry.points import FloatArray, IntArray
@@ -45,6 +45,26 @@ def interval(values: FloatArray) -> tuple[float, float]:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(known, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def sums(values: ArrayLike, weights: FloatArray) -> FloatArray:
+    """Sum over the images: all of them once, then as each sample weighs them.
+
+    Args:
+        values: (I,) or (I, K), of each image.
+        weights: (S, I), of `draw_weights`.
+
+    Returns:
+        (1 + S,) or (1 + S, K) float64.
+    """
+    of_image = np.asarray(values, dtype=np.float64)
+    return np.concatenate([of_image.sum(axis=0, keepdims=True), weights @ of_image])
+
+
+def ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+    """Divide; NaN where there is nothing below."""
+    above, below = np.broadcast_arrays(above, below)
+    return np.asarray(np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0))
 
 
 def pooled_precision(

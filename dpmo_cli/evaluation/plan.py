@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dpmo_cli.datasets.names import AmbiguousNameError, match_names, without_suffix
 from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.evaluation.boxes import (
     BoxMeasures,
@@ -19,7 +20,6 @@ from dpmo_cli.evaluation.boxes import (
 )
 from dpmo_cli.evaluation.instances import NO_TRUTH, ImageMasks, find_truths
 from dpmo_cli.evaluation.measures import ImageMeasures, measure
-from dpmo_cli.evaluation.names import AmbiguousNameError, match_names, without_suffix
 from dpmo_cli.evaluation.run_masks import FinishedRun, Prediction, RunImage, open_run
 from dpmo_cli.evaluation.summary import Summary, summarise
 from dpmo_cli.evaluation.truth_coco import CocoTruth

@@ -88,7 +88,7 @@ class FinishedRun:
         """
         for split in dict.fromkeys(image.split for image in self.images if image in wanted):
             path = self.out / annotations_file(split)
-            points = Points.of(_read_points(self.out, split))
+            points = Points.of(read_points(self.out, split))
             annotations = (value for member, value in iter_coco(path) if member == "annotations")
             groups = groupby(annotations, lambda value: value["image_id"])
             try:
@@ -131,7 +131,7 @@ def open_run(out: Path, split: str | None = None) -> FinishedRun:
     if split is not None and split not in parts:
         raise UsageError(f"--split {split}: the run has {', '.join(parts) or 'none'}")
     chosen = [name for name in parts if split in (None, name)]
-    images = {name: _list_images(out, name) for name in parts}
+    images = {name: list_images(out, name) for name in parts}
     return FinishedRun(
         out=out,
         extent=extent,
@@ -148,7 +148,12 @@ def _is_limited(part: Mapping[str, object]) -> bool:
     return part.get("limit") is not None or part.get("shard") is not None
 
 
-def _list_images(out: Path, split: str) -> list[RunImage]:
+def list_images(out: Path, split: str) -> list[RunImage]:
+    """The images of a split that could be read, whether they hold a mask or not.
+
+    Raises:
+        InputError: the split's annotations can't be read.
+    """
     path = out / annotations_file(split)
     images = []
     try:
@@ -168,12 +173,17 @@ def _list_images(out: Path, split: str) -> list[RunImage]:
 
 
 def _list_failed(out: Path, split: str) -> list[str]:
-    table = _read_points(out, split)
+    table = read_points(out, split)
     failed = table.filter(pc.field("status") == FAILED)
     return [str(name) for name in pc.unique(failed["image"]).to_pylist()]
 
 
-def _read_points(out: Path, split: str) -> pa.Table:
+def read_points(out: Path, split: str) -> pa.Table:
+    """The rows of a split, as POINT_SCHEMA.
+
+    Raises:
+        InputError: they can't be read.
+    """
     path = out / points_file(split)
     try:
         return read_table(path, POINT_SCHEMA)

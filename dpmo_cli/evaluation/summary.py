@@ -8,7 +8,13 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from dpmo_cli.evaluation.bootstrap import draw_weights, interval, pooled_precision
+from dpmo_cli.evaluation.bootstrap import (
+    draw_weights,
+    interval,
+    pooled_precision,
+    ratio,
+    sums,
+)
 from dpmo_cli.evaluation.measures import ImageMeasures, VersionMeasures
 from dpmo_cli.geometry.points import FloatArray, IntArray
 
@@ -221,8 +227,8 @@ def _bins(places: FloatArray, iou: FloatArray, edges_px: Sequence[float]) -> tup
 
 def mean_figure(values: Sequence[FloatArray], weights: FloatArray) -> Figure:
     """Mean over all points of all images: I arrays (P,), weights (S, I)."""
-    sums = _sums([one.sum() for one in values], weights)
-    found = _ratio(sums, _sums([len(one) for one in values], weights))
+    totals = sums([one.sum() for one in values], weights)
+    found = ratio(totals, sums([len(one) for one in values], weights))
     return Figure.of(found[0], found[1:])
 
 
@@ -262,7 +268,7 @@ def _all_values(
     both = list(zip(measures, of_version, strict=True))
 
     def pooled(values: list[float]) -> FloatArray:
-        return _sums(values, weights)
+        return sums(values, weights)
 
     points = pooled([len(one.iou) for one in of_version])
     predicted_area = pooled([float(one.predicted_area_px.sum()) for one in measures])
@@ -278,28 +284,18 @@ def _all_values(
     )
     precisions = average(np.concatenate([np.ones((1, len(both))), weights]))
     return {
-        "iou_per_point": _ratio(pooled([float(one.iou.sum()) for one in of_version]), points),
-        "boundary_f": _ratio(pooled([float(one.boundary_f.sum()) for one in of_version]), points),
-        "area_bias": _ratio(predicted_area, true_area) - 1,
-        "mean_iou_c": _ratio(pooled([one.assigned_iou for one in of_version]), instances),
-        "pq": _ratio(2 * matched_iou, detections + instances),
-        "sq": _ratio(matched_iou, matches),
-        "rq": _ratio(2 * matches, detections + instances),
-        "precision": _ratio(matches, detections),
-        "recall": _ratio(matches, instances),
+        "iou_per_point": ratio(pooled([float(one.iou.sum()) for one in of_version]), points),
+        "boundary_f": ratio(pooled([float(one.boundary_f.sum()) for one in of_version]), points),
+        "area_bias": ratio(predicted_area, true_area) - 1,
+        "mean_iou_c": ratio(pooled([one.assigned_iou for one in of_version]), instances),
+        "pq": ratio(2 * matched_iou, detections + instances),
+        "sq": ratio(matched_iou, matches),
+        "rq": ratio(2 * matches, detections + instances),
+        "precision": ratio(matches, detections),
+        "recall": ratio(matches, instances),
         "ap50": precisions[:, 0],
         "ap": precisions.mean(axis=1),
     }
-
-
-def _sums(values: Sequence[float], weights: FloatArray) -> FloatArray:
-    """Sum over the images, all once and then as each sample weighs them: (1 + S,)."""
-    of_image = np.array(values, dtype=np.float64)
-    return np.concatenate([[of_image.sum()], weights @ of_image])
-
-
-def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    return np.asarray(np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0))
 
 
 def _joined(values: Sequence[FloatArray] | Sequence[IntArray]) -> FloatArray:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from dpmo_cli.datasets.names import without_suffix
 from dpmo_cli.errors import InputError
 from dpmo_cli.evaluation.instances import checked_rle
-from dpmo_cli.evaluation.names import without_suffix
 from dpmo_cli.geometry.points import FloatArray
 from dpmo_cli.geometry.rle import Rle
 from dpmo_cli.outputs.coco import iter_coco

@@ -10,11 +10,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmo_cli.datasets.names import without_suffix
 from dpmo_cli.datasets.paths import listed
 from dpmo_cli.datasets.quiet import LIBRARY_WARNINGS_IGNORED
 from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.evaluation.instances import rles_of_labels
-from dpmo_cli.evaluation.names import without_suffix
 from dpmo_cli.evaluation.truth_coco import CocoTruth, wrong_size
 from dpmo_cli.geometry.rle import Rle
 

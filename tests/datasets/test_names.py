@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dpmo_cli.evaluation.names import AmbiguousNameError, match_names, without_suffix
+from dpmo_cli.datasets.names import AmbiguousNameError, match_names, without_suffix
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,9 @@ def test_matches(
     ("run", "truth", "name", "says"),
     [
         pytest.param(["x/1", "y/1"], ["1"], "1", "fits x/1 and y/1 of the run", id="two of run"),
-        pytest.param(["x/1"], ["a/1", "b/1"], "a/1", "1 others of the truth", id="two of truth"),
+        pytest.param(
+            ["x/1"], ["a/1", "b/1"], "a/1", "so does 1 other of the truth", id="two of truth"
+        ),
         pytest.param(["x/1", "x/1"], ["x/1"], "x/1", "fits 2 images", id="two of a path"),
         pytest.param(["x/1"], ["x/1", "x/1"], "x/1", "two images of the truth", id="twice"),
     ],
