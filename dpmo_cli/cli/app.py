@@ -17,6 +17,7 @@ from dpmo_cli.cli.config import read_config
 from dpmo_cli.cli.console import say
 from dpmo_cli.cli.convert import convert
 from dpmo_cli.cli.merge import merge
+from dpmo_cli.cli.predict import predict
 from dpmo_cli.cli.selftest import selftest
 from dpmo_cli.cli.truth import truth
 from dpmo_cli.cli.validate import validate
@@ -24,7 +25,7 @@ from dpmo_cli.cli.visualize import visualize
 from dpmo_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DpmoError
 from dpmo_cli.version import VERSION
 
-RESUMABLE = {"convert", "merge", "nano", "locator", "fetch"}
+RESUMABLE = {"convert", "predict", "merge", "nano", "locator", "rps", "fetch"}
 """The commands that go on where they were interrupted."""
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(convert)
+app.command()(predict)
 app.command()(merge)
 app.command()(validate)
 app.command()(visualize)

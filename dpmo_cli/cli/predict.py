@@ -11,7 +11,7 @@ import typer
 from dpmo_cli.cli import options
 from dpmo_cli.cli.console import say
 from dpmo_cli.cli.convert import report
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, UsageError
 
 STDIN = "-"
 
@@ -48,6 +48,14 @@ def predict(
             envvar="DPMO_MIN_SCORE", help="People located with a lower score are left out, 0 to 1."
         ),
     ] = 0.5,
+    points: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DPMO_POINTS",
+            help="Points of another localiser, instead of ours: a CSV (image,x,y[,score]), NWPU's "
+            "submission lines, or a folder of text files.",
+        ),
+    ] = None,
     locator: Annotated[
         Path | None,
         typer.Option(envvar="DPMO_LOCATOR", help="Your own localiser, of `dpmo train locator`."),
@@ -96,9 +104,14 @@ def predict(
         raise UsageError(f"--min-score {min_score}: must lie between 0 and 1")
 
     from dpmo_cli.datasets.photos import PREDICTIONS, Photos
+    from dpmo_cli.datasets.point_files import read_point_file
     from dpmo_cli.pipeline.plan import Selection, Shard
 
-    opened = Photos(_listed(photos))
+    opened = Photos(_listed(photos), None if points is None else read_point_file(points))
+    for name in opened.unclaimed:
+        say(f"dpmo: error: {points}: names {name}, which is none of the photos; mend the name")
+    if opened.unclaimed and strict:
+        raise typer.Exit(EXIT_FAILED)
     selection = Selection((PREDICTIONS,), limit, None if shard is None else Shard.parse(shard))
 
     from dpmo_cli.pipeline.convert import Job, run_job
@@ -115,6 +128,7 @@ def predict(
         selector=selector,
         reject=reject,
         min_score=min_score,
+        points_given=points is not None,
         locator=locator,
         policy=policy,
     )
@@ -130,6 +144,7 @@ def predict(
             "photos": len(opened.entries(PREDICTIONS)),
             "root": str(opened.root),
             "out": str(out),
+            "points": None if points is None else str(points),
             **finder.config,
             **options.as_config(spec, method, prompt_batch),
             "limit": limit,
@@ -146,7 +161,8 @@ def predict(
         say("dpmo: using nano, the small embedded network; vit_h is the paper's choice (--sam)")
     summary = run_job(job)
     report(summary, out, json=json, quiet=quiet, kind="predict")
-    raise typer.Exit(summary.exit_code)
+    partial = EXIT_PARTIAL if opened.unclaimed else EXIT_OK
+    raise typer.Exit(summary.exit_code or partial)
 
 
 def _listed(photos: list[str]) -> list[str]:

@@ -149,6 +149,87 @@ def locator(
 
 
 @app.command()
+def rps(
+    data: Annotated[Path, typer.Option(help="Folder with PennFudanPed and COCO_panoptic_100.")],
+    root: Annotated[Path, typer.Option(help="Folder that holds the datasets of real crowds.")],
+    out: Annotated[Path, typer.Option(help="Folder for states, curves and weights.")],
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(help="Dataset of real crowds; may be repeated; ShanghaiTech A and B if none."),
+    ] = None,
+    crowds: Annotated[int, typer.Option(min=1, help="Composed crowds to train on.")] = 16,
+    photos: Annotated[
+        int, typer.Option(min=0, help="Real crowds to train on, of each dataset.")
+    ] = 6,
+    checks: Annotated[int, typer.Option(min=1, help="Scenes of each validation set.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 1500,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each way.")] = 3,
+    extent: Annotated[
+        str, typer.Option(help="nnec, head or visible: what masks are rewarded for.")
+    ] = "nnec",
+    sam: Annotated[str, typer.Option(help="nano, vit_b, vit_l or vit_h.")] = "nano",
+    checkpoint: Annotated[Path | None, typer.Option(help="Your own weights for --sam.")] = None,
+    locator: Annotated[Path | None, typer.Option(help="Your own localiser.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train the selection of points with GRPO, beside its rivals; prints how all of them do.
+
+    What was found of a scene is kept in the folder, and not made again.
+    """
+    from dpmo_cli.cli.truth import require_data
+    from dpmo_cli.geometry.extents import EXTENTS
+
+    if extent not in EXTENTS:
+        raise UsageError(f"--extent {extent}: unknown; use one of {', '.join(EXTENTS)}")
+    require_data(data)
+    _check_places(out, None, "weights")
+
+    from dataclasses import replace
+
+    from dpmo_cli.masks.method import default_method
+    from dpmo_cli.rps.locator import load_locator
+    from dpmo_cli.rps.weights import find_weights
+    from dpmo_cli.sam.models import load_engine, resolve_engine
+    from dpmo_cli.training.checkpoint import make_folder
+    from dpmo_cli.training.policies import PolicyTraining
+    from dpmo_cli.training.rps import rivals_lines, train_rps
+    from dpmo_cli.training.sources import gather
+
+    tell = (lambda line: None) if quiet else (lambda line: say(f"dpmo: {line}"))
+    make_folder(out)
+    spec = resolve_engine(sam, checkpoint=checkpoint, device=device)
+    engine = load_engine(spec)
+    method = replace(default_method(spec.name), extent=extent)
+    training, sets = gather(
+        data,
+        root,
+        out,
+        load_locator(find_weights("locator", locator), spec.device),
+        engine,
+        method,
+        crowds=crowds,
+        photos=photos,
+        checks=checks,
+        datasets=dataset or ("shanghaitech-a", "shanghaitech-b"),
+        say=tell,
+    )
+    table = train_rps(
+        training,
+        sets,
+        out,
+        engine,
+        method,
+        spec.weights_sha256,
+        PolicyTraining(rounds=rounds),
+        seeds,
+        tell,
+    )
+    for line in rivals_lines(table):
+        print(line)
+
+
+@app.command()
 def calibration(
     data: Annotated[
         Path, typer.Option(help="Folder with PennFudanPed, COCO_panoptic_100 and DSB2018.")

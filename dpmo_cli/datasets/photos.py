@@ -1,4 +1,4 @@
-"""Photos that nobody annotated: files, folders and patterns, named from their common folder."""
+"""Photos that nobody annotated: files, folders and patterns, maybe with a localiser's points."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from dpmo_cli.datasets.base import Heads, ImageEntry
 from dpmo_cli.datasets.paths import IMAGE_SUFFIXES, relative_name
+from dpmo_cli.datasets.point_files import PointFile
 from dpmo_cli.errors import UsageError
 
 PREDICTIONS = "predictions"
@@ -19,18 +20,23 @@ PREDICTIONS = "predictions"
 
 
 class Photos:
-    """A `Dataset` of photos without annotations: its heads have yet to be found.
+    """A `Dataset` of photos without annotations, named from their common folder.
 
     Args:
         paths: images, folders, which are searched with all below them, and shell patterns.
+        points: predicted by somebody's localiser; None where the heads have yet to be found.
+
+    Attributes:
+        unclaimed: images of `points` that are not among the photos.
 
     Raises:
         UsageError: there is no photo at all, or two would get the same name.
+        InputError: a photo fits several images of `points`, or one of them several photos.
     """
 
     name = "photos"
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Iterable[str], points: PointFile | None = None) -> None:
         found = sorted({path for given in paths for path in _photos_of(given)})
         if not found:
             raise UsageError("no photo is named; give images, or folders that hold some")
@@ -43,6 +49,8 @@ class Photos:
         for one, other in itertools.pairwise(names):
             if one == other:
                 raise UsageError(f"{one}: two photos bear this name; rename one")
+        self._points = None if points is None else points.match(names)
+        self.unclaimed = () if self._points is None else tuple(self._points.unclaimed)
 
     def splits(self) -> tuple[str, ...]:
         """The one that results are written under."""
@@ -55,11 +63,16 @@ class Photos:
         return self._entries
 
     def read_heads(self, entry: ImageEntry) -> Heads:
-        """No head is known."""
-        return Heads(np.zeros((0, 2)))
+        """The points that the file gives; without one, no head is known."""
+        if self._points is None:
+            return Heads(np.zeros((0, 2)))
+        found = self._points.get(entry.file_name)
+        if found is None:
+            return Heads(np.zeros((0, 2)), warnings=("the points file does not name it",))
+        return Heads(found.points_xy, locator_scores=found.scores)
 
     def heads_of_refused(self, entry: ImageEntry) -> Heads | None:
-        """No head is known."""
+        """No photo is refused for its name."""
         return None
 
 

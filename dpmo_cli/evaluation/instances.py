@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from dpmo_cli.evaluation.truth import snap_into
 from dpmo_cli.geometry.points import FloatArray, IntArray, group_points
-from dpmo_cli.geometry.rle import Rle, run_lengths
+from dpmo_cli.geometry.rle import Rle, rle_window, run_lengths
 from dpmo_cli.outputs.json_values import as_list, as_object
 from dpmo_cli.outputs.segments import areas_of, ones_of
 
@@ -73,6 +74,19 @@ def find_truths(points_xy: FloatArray, size_hw: tuple[int, int], truth: Sequence
     found[site[order]] = owner[order]
     # Site -1, of a coordinate that is no number, is the last entry.
     return found[sites.site_of_point]
+
+
+def mask_centres(masks: Sequence[Rle | None], points_xy: FloatArray) -> FloatArray:
+    """The centre of each mask, on the mask; the point itself where there is none: (N, 2) px."""
+    found = points_xy.copy()
+    for index, rle in enumerate(masks):
+        if rle is None:
+            continue
+        window, (x0, y0, _, _) = rle_window(rle)
+        rows, columns = np.nonzero(window)
+        x, y = snap_into(window, (float(columns.mean()), float(rows.mean())))
+        found[index] = x + x0, y + y0
+    return found
 
 
 def rles_of_labels(labels: NDArray[np.integer] | NDArray[np.bool_]) -> list[Rle]:

@@ -14,10 +14,7 @@ from dpmo_cli.datasets.point_files import FoundPoints, PointFile, has_text_files
 from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.evaluation.run_masks import list_images, read_points
 from dpmo_cli.outputs.findings import annotations_file, points_file
-from dpmo_cli.outputs.schema import FAILED, INVALID, OUTSIDE
-
-NOT_PREDICTED = (OUTSIDE, INVALID, FAILED)
-"""The statuses of points that are no predictions."""
+from dpmo_cli.outputs.schema import FAILED, NOBODY
 
 RUN = "run"
 """The format of points that a run has written."""
@@ -80,7 +77,7 @@ def _run_points(out: Path, splits: list[str]) -> PointFile:
         table = read_points(out, split).select(["image", "x", "y", "status"])
         failed_rows = table.filter(pc.field("status") == FAILED)
         failed |= {image_key(name) for name in pc.unique(failed_rows["image"]).to_pylist()}
-        table = table.filter(~pc.field("status").isin(NOT_PREDICTED))
+        table = table.filter(~pc.field("status").isin(NOBODY))
         points_xy = np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1)
         images = table["image"].combine_chunks().dictionary_encode()
         codes = images.indices.to_numpy()

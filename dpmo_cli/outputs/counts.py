@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import pyarrow.compute as pc
-
 from dpmo_cli.outputs.atomic import atomic_path
 from dpmo_cli.outputs.records import Records
-from dpmo_cli.outputs.schema import OK
+from dpmo_cli.outputs.schema import NOBODY, OK
 
 COUNT_COLUMNS = ("image", "count", "masks")
 
@@ -21,5 +19,6 @@ def write_counts(path: Path, records: Records) -> None:
         table.writerow(COUNT_COLUMNS)
         for record in records():
             if record.error is None:
-                masks = pc.sum(pc.equal(record.rows["status"], OK)).as_py() or 0
-                table.writerow([record.info.file_name, len(record.rows), masks])
+                statuses = record.rows["status"].to_pylist()
+                people = sum(status not in NOBODY for status in statuses)
+                table.writerow([record.info.file_name, people, statuses.count(OK)])

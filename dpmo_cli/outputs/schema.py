@@ -23,6 +23,8 @@ REJECTED = "rejected"
 FAILED = "failed"
 """The image could not be read."""
 
+NOBODY = (OUTSIDE, INVALID, REJECTED, FAILED)
+"""Points of these count as no person that was found."""
 STATUSES = (OK, SHARED, OUTSIDE, EMPTY, OCCLUDED, INVALID, REJECTED, FAILED)
 
 POINT_FIELDS: tuple[pa.Field, ...] = (

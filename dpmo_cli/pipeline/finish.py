@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 
+from dpmo_cli.datasets.count_files import COUNTS_FILE
 from dpmo_cli.datasets.photos import PREDICTIONS
 from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, UsageError
 from dpmo_cli.outputs.atomic import sha256_file, write_text
@@ -26,7 +27,6 @@ from dpmo_cli.pipeline.store import RUN_FILE, Store
 from dpmo_cli.sam.validation import validation_of
 from dpmo_cli.version import VERSION
 
-COUNTS_FILE = "counts.csv"
 LIBRARIES = ("torch", "torchvision", "segment-anything", "timm", "numpy", "scipy", "pyarrow",
              "pycocotools", "pillow")  # fmt: skip
 

@@ -76,6 +76,7 @@ def resolve_finder(
     selector: str,
     reject: bool,
     min_score: float,
+    points_given: bool = False,
     locator: Path | None = None,
     policy: Path | None = None,
 ) -> Finder:
@@ -87,6 +88,7 @@ def resolve_finder(
         selector: one of SELECTORS.
         reject: whether its policy may reject points.
         min_score: people located with a lower score are left out, 0 to 1, exclusive.
+        points_given: whether the points are known, and nothing has to be located.
         locator, policy: the user's own weights; None takes the embedded ones.
 
     Raises:
@@ -99,16 +101,17 @@ def resolve_finder(
     if not with_policy and (reject or policy is not None):
         option = "--reject" if reject else "--policy"
         raise UsageError(f"{option} needs a policy; use --selector {' or '.join(WITH_POLICY)}")
-    locator_path = find_weights("locator", locator)
-    locator_sha256 = sha256_of(locator_path)
-    words = f"locator {locator_sha256[:SHORT]}, score above {min_score:g}, selector {selector}"
-    config: dict[str, object] = {
-        "locator": str(locator_path),
-        "locator_sha256": locator_sha256,
-        "min_score": min_score,
-        "selector": selector,
-        "reject": reject,
-    }
+    if points_given and locator is not None:
+        raise UsageError("--points and --locator exclude each other; leave one out")
+    locator_path = None
+    words, config = "points of a file", dict[str, object]()
+    if not points_given:
+        locator_path = find_weights("locator", locator)
+        sha256 = sha256_of(locator_path)
+        words = f"locator {sha256[:SHORT]}, score above {min_score:g}"
+        config = {"locator": str(locator_path), "locator_sha256": sha256, "min_score": min_score}
+    words += f", selector {selector}"
+    config |= {"selector": selector, "reject": reject}
     chosen = Selector(selector)
     if with_policy:
         path = find_weights(selector, policy)

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dpmo_cli.evaluation.instances import ImageMasks, rles_of_labels
+from dpmo_cli.evaluation.instances import ImageMasks, mask_centres, rles_of_labels
 from dpmo_cli.evaluation.measures import ImageMeasures, measure
 from dpmo_cli.evaluation.summary import Figure, summarise
-from dpmo_cli.evaluation.truth import snap_into
 from dpmo_cli.geometry.points import FloatArray, IntArray
-from dpmo_cli.geometry.rle import Rle, rle_window
+from dpmo_cli.geometry.rle import Rle
 from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.rps.policy import Policy
@@ -151,7 +150,7 @@ def _measure(
     scene = one.scene
     masks, scores = _masks(scene.image, points_xy, engine, method)
     if recentred:
-        points_xy = centres(masks, points_xy)
+        points_xy = mask_centres(masks, points_xy)
         masks, scores = _masks(scene.image, points_xy, engine, method)
     return measure(
         ImageMasks(
@@ -174,16 +173,3 @@ def _masks(
     masks = [found.masks[site] for site in of_point.tolist()]
     scores = found.scores.score[of_point].astype(np.float64)
     return [None if mask is None else mask.rle for mask in masks], scores
-
-
-def centres(masks: Sequence[Rle | None], points_xy: FloatArray) -> FloatArray:
-    """The centre of each mask, on the mask; the point itself where there is none: (N, 2) px."""
-    found = points_xy.copy()
-    for index, rle in enumerate(masks):
-        if rle is None:
-            continue
-        window, (x0, y0, _, _) = rle_window(rle)
-        rows, columns = np.nonzero(window)
-        x, y = snap_into(window, (float(columns.mean()), float(rows.mean())))
-        found[index] = x + x0, y + y0
-    return found

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dpmo_cli.evaluation.baselines import BASELINES, slic_superpixel
+from dpmo_cli.evaluation.instances import mask_centres
 from dpmo_cli.evaluation.truth import TruthScene, discs_at_points, snap_into
 from dpmo_cli.geometry.extents import HEAD, NNEC, VISIBLE
 from dpmo_cli.geometry.points import FloatArray
@@ -206,7 +207,7 @@ def _recentred(engine: SamEngine, method: Method, noise: float) -> Attempt:
     def attempt(scene: TruthScene) -> PointMasks:
         points_xy = moved(scene, noise)
         first = masks_at(engine, method, scene, points_xy)
-        return masks_at(engine, method, scene, centres(first.masks, points_xy))
+        return masks_at(engine, method, scene, mask_centres(first.masks, points_xy))
 
     return attempt
 
@@ -220,19 +221,6 @@ def moved(scene: TruthScene, noise: float) -> FloatArray:
     away = rng.normal(0, noise / np.sqrt(2), size=scene.points_xy.shape) * radii[:, None]
     limit = np.array(scene.size_hw[::-1]) - 1
     return np.asarray(np.clip(scene.points_xy + away, 0, limit))
-
-
-def centres(masks: list[Rle | None], points_xy: FloatArray) -> FloatArray:
-    """The centre of each mask, on the mask; the point itself where there is none: (N, 2) px."""
-    found = points_xy.copy()
-    for index, rle in enumerate(masks):
-        if rle is None:
-            continue
-        window, (x0, y0, _, _) = rle_window(rle)
-        rows, columns = np.nonzero(window)
-        x, y = snap_into(window, (float(columns.mean()), float(rows.mean())))
-        found[index] = x + x0, y + y0
-    return found
 
 
 def _with_superpixels(engine: SamEngine, method: Method) -> Attempt:
