@@ -34,7 +34,8 @@ FIRST_SEED = 1000
 """Of the training crowds; validation's are numbered from 0."""
 LARGEST_PHOTO_PX = 1024
 """Photos for training are cut to this side: their middle."""
-MOST_PER_PHOTO = 600
+MOST_TRAINED, MOST_CHECKED = 300, 600
+"""Located points of a scene that are asked about, to train on and to validate."""
 
 
 @dataclass(frozen=True)
@@ -149,15 +150,20 @@ def labeller(engine: SamEngine, method: Method) -> Label:
 
 
 def locate_states(
-    scene: TruthScene, locator: Locator, engine: SamEngine, method: Method, threshold: float
+    scene: TruthScene,
+    locator: Locator,
+    engine: SamEngine,
+    method: Method,
+    threshold: float,
+    most: int,
 ) -> Located:
-    """Locate the people of a scene and judge all candidates of theirs."""
+    """Locate the people of a scene, at most so many, and judge all candidates of theirs."""
     points_xy = locate(scene.image, locator, threshold=threshold).points_xy
-    if len(points_xy) > MOST_PER_PHOTO:
+    if len(points_xy) > most:
         # A part of the picture that is as dense as the whole: the points nearest its middle.
         middle = np.median(points_xy, axis=0)
         order = np.argsort(np.abs(points_xy - middle).max(axis=1), kind="stable")
-        points_xy = points_xy[np.sort(order[:MOST_PER_PHOTO])]
+        points_xy = points_xy[np.sort(order[:most])]
     states, candidates = states_of(scene, points_xy, engine, method)
     return Located(states, candidates.positions_xy)
 
@@ -210,16 +216,16 @@ def gather(
     opened = [open_dataset(name, root) for name in datasets]
     folder = out / "states"
 
-    def located(source: Source, threshold: float) -> Located:
+    def located(source: Source, threshold: float, most: int) -> Located:
         found = kept_states(
             folder / f"{source.name}.npz",
-            lambda: locate_states(source.make(), locator, engine, method, threshold),
+            lambda: locate_states(source.make(), locator, engine, method, threshold, most),
         )
         say(f"{source.name}: {len(found.states)} points")
         return found
 
     sources = training_sources(data, opened, crowds, photos, label)
-    training = [located(source, TRAINING_LOGIT) for source in sources]
+    training = [located(source, TRAINING_LOGIT, MOST_TRAINED) for source in sources]
     sets: dict[str, list[Measured]] = {}
     for name in (COMPOSED, GROUPED, PHOTOS):
         if name == PHOTOS:
@@ -232,7 +238,7 @@ def gather(
             ]
         sets[name] = []
         for source in checked:
-            found, scene = located(source, 0.0), source.make()
+            found, scene = located(source, 0.0, MOST_CHECKED), source.make()
             # What was not asked about is not to be found either.
             sets[name].append(Measured(_asked_part(scene, found), found))
     return training, sets
@@ -240,7 +246,7 @@ def gather(
 
 def _asked_part(scene: TruthScene, found: Located) -> TruthScene:
     """The scene with the persons alone that stand where points were asked about."""
-    if len(found.states) < MOST_PER_PHOTO:
+    if len(found.states) < MOST_CHECKED:
         return scene
     low, high = found.positions_xy[:, 0].min(axis=0), found.positions_xy[:, 0].max(axis=0)
     inside = ((scene.points_xy >= low) & (scene.points_xy <= high)).all(axis=1)
