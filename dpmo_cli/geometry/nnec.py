@@ -94,10 +94,15 @@ def local_spacing(sites: Sites) -> FloatArray:
 
     A steadier measure of how large people appear than the nearest neighbour alone.
     """
-    neighbours = min(SPACING_NEIGHBOURS, len(sites) - 1)
+    return spacing_of(sites.xy)
+
+
+def spacing_of(points_xy: FloatArray) -> FloatArray:
+    """The local spacing of (N, 2) distinct points: (N,) float64 px, inf for a lone one."""
+    neighbours = min(SPACING_NEIGHBOURS, len(points_xy) - 1)
     if neighbours < 1:
-        return np.full(len(sites), np.inf)
-    distances, _ = cKDTree(sites.xy).query(sites.xy, k=neighbours + 1)
+        return np.full(len(points_xy), np.inf)
+    distances, _ = cKDTree(points_xy).query(points_xy, k=neighbours + 1)
     return np.asarray(np.minimum(np.median(distances[:, 1:], axis=1), FAR_PX))
 
 

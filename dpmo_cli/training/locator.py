@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.evaluation.matching import count_matches
-from dpmo_cli.rps.locator import Locator, load_locator, locate
+from dpmo_cli.rps.locator import Locator, find_peaks, load_locator, locate, logit_map
 from dpmo_cli.sam.trunk import copy_weights, imagenet_state
 from dpmo_cli.training.checkpoint import (
     Part,
@@ -33,7 +33,7 @@ CHECKPOINT_EVERY_S = 60.0
 SAY_EVERY = 50
 MATCH_RADII_PX = (4, 8)
 THRESHOLD_STEP = 0.05
-THRESHOLD_STEPS = 20
+THRESHOLD_STEPS = 12
 """Thresholds of the count are looked for up to this many steps from zero, on both sides."""
 
 
@@ -111,9 +111,10 @@ def count_threshold(model: Locator, crowds: Sequence[Crowd], *, bf16: bool) -> f
     errors: dict[str, NDArray[np.float64]] = {}
     people: dict[str, int] = {}
     for crowd in crowds:
-        logits = locate(crowd.image, model, threshold=float(thresholds[0]), bf16=bf16).logits
-        counts = (logits[:, None] > thresholds).sum(axis=0)
-        error = np.abs(counts - len(crowd.points_xy)).astype(np.float64)
+        logits = logit_map(crowd.image, model, bf16=bf16)
+        size_hw = (crowd.image.shape[0], crowd.image.shape[1])
+        counts = [len(find_peaks(logits, size_hw, threshold=t)) for t in thresholds.tolist()]
+        error = np.abs(np.array(counts, dtype=np.float64) - len(crowd.points_xy))
         errors[crowd.dataset] = errors.get(crowd.dataset, 0) + error
         people[crowd.dataset] = people.get(crowd.dataset, 0) + len(crowd.points_xy)
     total = np.sum([errors[name] / max(1, people[name]) for name in errors], axis=0)

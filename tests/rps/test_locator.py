@@ -82,6 +82,26 @@ def test_nothing_in_the_padding(size_hw: tuple[int, int], count: int) -> None:
     assert (peaks.points_xy < size_hw[::-1]).all()
 
 
+def test_two_peaks_on_one_head_are_one_person() -> None:
+    logits = np.full((40, 40), -5.0, dtype=np.float32)
+    logits[5::10, 5::10] = 1.0
+    logits[15, 16] = 2.0
+    logits[25, 24] = 1.0
+    both = find_peaks(logits, (160, 160), apart=0)
+    peaks = find_peaks(logits, (160, 160))
+    assert (len(both), len(peaks)) == (18, 16)
+    cells = {(int(x) // 4, int(y) // 4) for x, y in peaks.points_xy}
+    assert (16, 15) in cells and (15, 15) not in cells  # the higher one stays
+    assert (24, 25) in cells and (25, 25) not in cells  # of equal ones the first by rows
+    assert len(find_peaks(logits, (160, 160), apart=2.0)) < 9
+
+
+def test_few_people_have_no_spacing() -> None:
+    logits = np.full((40, 40), -5.0, dtype=np.float32)
+    logits[5, [5, 6, 30]] = 1.0
+    assert len(find_peaks(logits, (160, 160))) == 3
+
+
 def test_suppression_keeps_the_highest_of_each_square() -> None:
     logits = np.full((6, 9), -1.0, dtype=np.float32)
     logits[1, 1:4] = (1, 3, 2)
@@ -111,7 +131,7 @@ def test_each_person_is_found_once() -> None:
     size_hw = (400, 700)
     cells = np.unique(rng.integers(0, (100, 175), (300, 2)), axis=0)
     network = Bright()
-    peaks = locate(dotted(size_hw, cells), network, tile_px=448)  # type: ignore[arg-type]
+    peaks = locate(dotted(size_hw, cells), network, apart=0, tile_px=448)  # type: ignore[arg-type]
     assert len(network.shapes) > 1
     assert ((peaks.points_xy[:, ::-1] - 1.5) / 4).tolist() == cells.tolist()
 
