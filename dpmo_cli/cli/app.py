@@ -115,6 +115,11 @@ def main() -> None:
             sys.exit(EXIT_USAGE)
         if os.environ.get("DPMO_DEBUG"):
             raise
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            # What no command expects of a path: too long a name, a folder that may not be entered.
+            why = error.strerror or type(error).__name__
+            say(f"dpmo: error: {error.filename}: {why}; check the name, and who may use it")
+            sys.exit(EXIT_FAILED)
         say(
             f"dpmo: error: unexpected {type(error).__name__}: {' '.join(str(error).split())}; "
             "set DPMO_DEBUG=1 to see where, and report it"

@@ -108,6 +108,22 @@ def test_errors_are_one_line_and_an_exit_code(
     assert outcome.stdout == ""
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "counts", "--pred", "{long}", "--dataset", "sha", "--root", "."),
+        ("validate", "{long}"),
+        ("train", "nano", "--out", "run", "--data", "{long}"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_named(arguments: tuple[str, ...], dpmo: Dpmo) -> None:
+    outcome = dpmo(*(word.format(long="x" * 300) for word in arguments))
+    assert outcome.code in (1, 2)
+    assert len(outcome.stderr.splitlines()) == 1
+    assert "x" * 300 in outcome.stderr
+    assert "unexpected" not in outcome.stderr
+
+
 def test_debug_shows_where_it_broke(
     dpmo: Dpmo, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,8 +91,10 @@ def test_two_peaks_on_one_head_are_one_person() -> None:
     peaks = find_peaks(logits, (160, 160))
     assert (len(both), len(peaks)) == (18, 16)
     cells = {(int(x) // 4, int(y) // 4) for x, y in peaks.points_xy}
-    assert (16, 15) in cells and (15, 15) not in cells  # the higher one stays
-    assert (24, 25) in cells and (25, 25) not in cells  # of equal ones the first by rows
+    assert (16, 15) in cells
+    assert (15, 15) not in cells
+    assert (24, 25) in cells
+    assert (25, 25) not in cells
     assert len(find_peaks(logits, (160, 160), apart=2.0)) < 9
 
 

@@ -17,7 +17,7 @@ from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.resize import Frame, fitted_size
 from dpmo_cli.sam.decoder import CANDIDATES
 from dpmo_cli.sam.engine import Encoded, SamEngine, out_of_memory
-from dpmo_cli.sam.models import load_engine, resolve_engine
+from dpmo_cli.sam.models import build_model, load_engine, resolve_engine
 
 BORDERLINE = 1e-5
 """A sign may differ only where the reference lies this near to zero."""
@@ -338,6 +338,15 @@ def test_no_memory_for_one(engine: SamEngine, monkeypatch: pytest.MonkeyPatch) -
     assert "\n" not in str(caught.value)
     with pytest.raises(DpmoError, match="not enough memory"):
         engine.encode([photo(60, 60)])
+
+
+def test_weights_that_give_no_numbers_are_named() -> None:
+    model = build_model("nano")
+    first = next(model.image_encoder.parameters())
+    with torch.no_grad():
+        first.fill_(torch.nan)
+    with pytest.raises(DpmoError, match="no numbers: its weights are damaged"):
+        SamEngine(model.eval()).encode([photo(60, 60)])
 
 
 def test_other_errors_pass(engine: SamEngine, monkeypatch: pytest.MonkeyPatch) -> None:
