@@ -111,7 +111,7 @@ def test_errors_are_one_line_and_an_exit_code(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("evaluate", "counts", "--pred", "{long}", "--dataset", "sha", "--root", "."),
+        ("truth", "composed", "--data", "{long}", "--out", "crowds"),
         ("validate", "{long}"),
         ("train", "nano", "--out", "run", "--data", "{long}"),
     ],
