@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from dpmo_cli.errors import UsageError
@@ -89,7 +89,7 @@ def load_policy(path: Path, weights_sha256: str) -> Policy:
             network = (file.metadata() or {}).get("network")
         policy = Policy(state["look.weight"].shape[1])
         policy.load_state_dict(state)
-    except (OSError, KeyError, IndexError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, IndexError, RuntimeError) as error:
         raise UsageError(
             f"{path}: does not hold a policy's weights; give the right file"
         ) from error
