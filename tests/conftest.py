@@ -113,7 +113,7 @@ class FakeEngine:
         self.encoded += len(crops)
         return [
             Encoded(
-                torch.tensor(float(crop.mean())),
+                torch.full((1, 2, 4, 4), float(crop.mean())),
                 Frame((crop.shape[0], crop.shape[1]), self.frame_px, self.cells),
             )
             for crop in crops
@@ -127,7 +127,7 @@ class FakeEngine:
         extent: str | None = None,
     ) -> Iterator[Answer]:
         grid = torch.arange(self.cells, dtype=torch.float32)
-        sizes = torch.tensor([2.0, 3.0, 5.0]) + encoded.embedding / 128
+        sizes = torch.tensor([2.0, 3.0, 5.0]) + encoded.embedding[0, 0, 0, 0] / 128
         for start in range(0, len(points_xy), self.batch):
             chunk = slice(start, min(start + self.batch, len(points_xy)))
             self.prompted += chunk.stop - chunk.start

@@ -40,7 +40,7 @@ class FakeEngine:
         self.crops += [(crop.shape[0], crop.shape[1]) for crop in crops]
         return [
             Encoded(
-                torch.tensor([float(zlib.crc32(crop.tobytes()) % 2**16)]),
+                torch.full((1, 2, 4, 4), float(zlib.crc32(crop.tobytes()) % 2**16)),
                 Frame((crop.shape[0], crop.shape[1]), self.frame_px, self.cells),
             )
             for crop in crops
@@ -94,7 +94,7 @@ class NoiseEngine(FakeEngine):
     """Logits of chance, the same for the same prompt in the same crop."""
 
     def candidates(self, encoded: Encoded, cell_xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        seed = zlib.crc32(cell_xy.tobytes(), int(encoded.embedding[0]))
+        seed = zlib.crc32(cell_xy.tobytes(), int(encoded.embedding[0, 0, 0, 0]))
         return np.random.default_rng(seed).normal(0.5, 2, (3, self.cells, self.cells))
 
 
