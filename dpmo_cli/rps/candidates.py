@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from dpmo_cli.geometry.extents import IN_DISC
-from dpmo_cli.geometry.nnec import nearest_others
+from dpmo_cli.geometry.nnec import FAR_PX, nearest_others
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites, group_points
 from dpmo_cli.geometry.resize import Frame
 from dpmo_cli.geometry.tiles import Tile
@@ -238,12 +238,12 @@ def _features(
     filled = np.maximum(areas, 1)
     middle = (flat @ grid.astype(np.float32)) / filled[:, :, None]
     middle = np.where(areas[:, :, None] > 0, middle, positions)
-    others = _nearest_away(grid, sites.xy[neighbours] - origin, frame)
+    others_xy = np.clip(sites.xy[neighbours], -FAR_PX, FAR_PX)
+    others = _nearest_away(grid, others_xy - origin, frame)
     elsewhere = (flat * (others < away)[:, None]).sum(axis=2) / filled
     offset = (positions - centres[:, None]) / radii[:, None, None]
     shape = areas.shape
-    with np.errstate(divide="ignore"):
-        spacing = np.minimum(discs.spacing_px[asked.sites] / radii_px, SPACING_LIMIT)
+    spacing = np.clip(discs.spacing_px[asked.sites] / radii_px, 1 / SPACING_LIMIT**2, SPACING_LIMIT)
     columns = [
         offset[..., 0],
         offset[..., 1],
