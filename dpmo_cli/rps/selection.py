@@ -70,8 +70,10 @@ class Selector:
 
     def actions(self, candidates: Candidates) -> tuple[IntArray, NDArray[np.bool_]]:
         """The chosen candidate of each of S sites, and whether the site is rejected instead."""
-        if self.policy is None:
-            return candidates.scores.argmax(axis=1), np.zeros(len(candidates.sites), dtype=np.bool_)
+        nobody = np.zeros(len(candidates.sites), dtype=np.bool_)
+        # Where nothing was asked there is no embedding to look at either.
+        if self.policy is None or not candidates.prompted.any():
+            return candidates.scores.argmax(axis=1), nobody
         with torch.inference_mode():
             logits = self.policy(
                 torch.from_numpy(candidates.features), torch.from_numpy(candidates.embedding)
@@ -79,7 +81,7 @@ class Selector:
         chosen = logits[:, :-1].argmax(axis=1)
         best = np.take_along_axis(logits, chosen[:, None], axis=1)[:, 0]
         rejected = (logits[:, -1] > best) & candidates.prompted
-        return chosen, rejected if self.reject else np.zeros_like(rejected)
+        return chosen, rejected if self.reject else nobody
 
 
 def moved(
