@@ -80,6 +80,8 @@ def chosen_by(policy: Policy, *, reject: bool) -> Choose:
     """The policy's likeliest action; without `reject` its likeliest candidate."""
 
     def choose(states: States) -> tuple[IntArray, NDArray[np.bool_]]:
+        if not len(states):  # whose embedding has no channels
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
         with torch.inference_mode():
             logits = policy(
                 torch.from_numpy(states.features), torch.from_numpy(states.embedding)

@@ -51,8 +51,9 @@ class States:
 
 
 def join_states(parts: Iterable[States]) -> States:
-    """One after the other."""
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    """One after the other; at least one of them has a point."""
+    # Where nobody was located nothing was encoded, and the embedding has no channels.
+    columns = zip(*(vars(part).values() for part in parts if len(part)), strict=True)
     return States(*(np.concatenate(column) for column in columns))
 
 
@@ -172,7 +173,9 @@ class _Judge:
             window = max(reach[0], x0), max(reach[1], y0), min(reach[2], x1), min(reach[3], y1)
         left, top, right, bottom = window
         values = asked.frame.window_logits(logits, (left - x0, top - y0, right - x0, bottom - y0))
-        own = int(np.rint(xy[0])) - left, int(np.rint(xy[1])) - top
+        # As sites do, a point in the last half of a pixel holds the image's last pixel.
+        column, row = np.minimum(np.rint(xy).astype(int), (size_hw[1] - 1, size_hw[0] - 1)).tolist()
+        own = column - left, row - top
         if not (0 <= own[0] < right - left and 0 <= own[1] < bottom - top):
             return 0.0, False
         mask = clipped(values, xy, radius_px, own, window, self.method)
