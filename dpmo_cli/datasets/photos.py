@@ -95,7 +95,12 @@ def _photos_of(given: str) -> list[Path]:
             return [photo for name in found for photo in _photos_of(str(name))]
     except OSError as error:
         raise UsageError(f"{given}: can't be read ({error.strerror})") from error
-    return [path.absolute()]
+    return [_without_dots(path.parent) / path.name]
+
+
+def _without_dots(folder: Path) -> Path:
+    """The absolute path of a folder; `..` would let a photo have two names."""
+    return folder.resolve() if ".." in folder.parts else folder.absolute()
 
 
 def _below(folder: Path) -> list[Path]:
@@ -105,7 +110,7 @@ def _below(folder: Path) -> list[Path]:
         raise error
 
     found = []
-    for at, folders, files in os.walk(folder.absolute(), onerror=stop):
+    for at, folders, files in os.walk(_without_dots(folder), onerror=stop):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
             Path(at) / name
