@@ -33,9 +33,9 @@ def colour_of(index: int) -> tuple[int, int, int]:
 
 
 def painted(labels: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Paint a label map of up to seven instances."""
+    """Paint a label map; after seven instances their colours come again."""
     palette = np.array([colour_of(index) for index in range(8)], dtype=np.uint8)
-    image: NDArray[np.uint8] = palette[labels]
+    image: NDArray[np.uint8] = palette[np.where(labels > 0, (labels - 1) % 7 + 1, 0)]
     return image
 
 
