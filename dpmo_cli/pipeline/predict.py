@@ -108,7 +108,7 @@ def resolve_finder(
     if not points_given:
         locator_path = find_weights("locator", locator)
         sha256 = sha256_of(locator_path)
-        words = f"locator {sha256[:SHORT]}, score above {min_score:g}"
+        words = f"locator {sha256[:SHORT]}, score above {min_score!r}"
         config = {"locator": str(locator_path), "locator_sha256": sha256, "min_score": min_score}
     words += f", selector {selector}"
     config |= {"selector": selector, "reject": reject}
