@@ -9,6 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dpmo_cli.datasets.count_files import COUNTS_FILE
+from dpmo_cli.datasets.photos import PREDICTIONS
 from dpmo_cli.errors import UsageError
 from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_bytes, write_text
 from dpmo_cli.outputs.records import (
@@ -153,11 +155,14 @@ class Store:
     def forget(self, split: str) -> None:
         """Remove a split's manifest and outputs; its records stay until they are written again."""
         self.unfinish()
-        for path in (
+        paths = [
             self.folder / f"{split}.json",
             self.out / "annotations" / f"{split}.json",
             self.out / "points" / f"{split}.parquet",
-        ):
+        ]
+        if split == PREDICTIONS:
+            paths.append(self.out / COUNTS_FILE)
+        for path in paths:
             _remove(path)
 
     def records(self, split: str) -> Records:
