@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -160,9 +162,10 @@ def predict(
     if spec.name == "nano" and not quiet:
         say("dpmo: using nano, the small embedded network; vit_h is the paper's choice (--sam)")
     summary = run_job(job)
-    report(summary, out, json=json, quiet=quiet, kind="predict")
     partial = EXIT_PARTIAL if opened.unclaimed else EXIT_OK
-    raise typer.Exit(summary.exit_code or partial)
+    summary = replace(summary, exit_code=summary.exit_code or partial)
+    report(summary, out, json=json, quiet=quiet, kind="predict")
+    raise typer.Exit(summary.exit_code)
 
 
 def _listed(photos: list[str]) -> list[str]:
@@ -170,6 +173,9 @@ def _listed(photos: list[str]) -> list[str]:
     names: list[str] = []
     for given in photos:
         if given == STDIN:
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                # As the arguments are read: a name may be no UTF-8.
+                sys.stdin.reconfigure(errors="surrogateescape")
             names += [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
         else:
             names.append(given)
