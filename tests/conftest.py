@@ -20,9 +20,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import save_file
 
 from dpmo_cli.cli.app import main
 from dpmo_cli.geometry.resize import Frame
+from dpmo_cli.rps.locator import Locator, logit_map
 from dpmo_cli.sam import models
 from dpmo_cli.sam.calibration import Calibration
 from dpmo_cli.sam.engine import Answer, Encoded, SamEngine
@@ -223,6 +225,49 @@ def crowd(empty_crowd: Crowd) -> Crowd:
     for number in range(2):
         empty_crowd.add(f"test/{number}.png", split="test")
     return empty_crowd
+
+
+def draw_people(number: int) -> NDArray[np.uint8]:
+    """A small picture of some blocks before a noisy ground, (48, 64, 3) uint8."""
+    rng = np.random.default_rng(number)
+    image = rng.integers(90, 130, (48, 64, 3), dtype=np.uint8)
+    for x, y in rng.integers(0, (56, 32), (4 + number, 2)):
+        image[y : y + 14, x : x + 6] = rng.integers(0, 256, 3)
+    return image
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread: no waiting for each other over small tensors."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """A folder of three photos."""
+    for number, name in enumerate(("a.png", "b.png", "sub/c.png")):
+        path = tmp_path / "album" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_people(number)).save(path)
+    return tmp_path / "album"
+
+
+@pytest.fixture(scope="session")
+def locator_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a localiser that was never trained; it finds a few people in each photo."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Locator().eval()
+    logits = np.stack([logit_map(draw_people(number), model) for number in range(3)])
+    assert model.logit.bias is not None
+    with torch.no_grad():
+        model.logit.bias -= float(np.quantile(logits, 0.98))
+    path = tmp_path_factory.mktemp("locator") / "locator.safetensors"
+    save_file(model.state_dict(), path)
+    return path
 
 
 def tree(out: Path, *, without: Sequence[str] = ("run.json",)) -> dict[str, bytes]:

@@ -1,0 +1,367 @@
+"""Runs over photos that nobody annotated: what they write, resume, merge and leave alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from dpmo_cli.datasets.base import Heads
+from dpmo_cli.errors import UsageError
+from dpmo_cli.masks.method import Method
+from dpmo_cli.outputs import atomic
+from dpmo_cli.outputs.validate import validate_run
+from dpmo_cli.pipeline.predict import resolve_finder
+from dpmo_cli.rps.locator import load_locator, locate
+from dpmo_cli.rps.policy import Policy
+from dpmo_cli.rps.weights import EMBEDDED_FOLDER
+from dpmo_cli.sam.models import EngineSpec, resolve_engine
+from dpmo_cli.training.rps import write_policy
+from tests.conftest import Dpmo, FakeEngine, Outcome, draw_people, moments, tree
+from tests.outputs.samples import Row
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PREDICT = Callable[..., Outcome]
+OUTPUTS = {
+    "annotations/predictions.json",
+    "counts.csv",
+    "points/predictions.parquet",
+    "review/queue.parquet",
+    "run.json",
+}
+WRITES = 7
+"""Files of a run over one photo: its record, the manifest, 4 outputs, the run record."""
+
+
+@pytest.fixture
+def spec() -> EngineSpec:
+    return resolve_engine("nano", device="cpu")
+
+
+@pytest.fixture
+def predict(dpmo: Dpmo, fake_engine: FakeEngine, album: Path, locator_file: Path) -> PREDICT:
+    """Predicts the album into a folder."""
+
+    def run(out: str, *options: str | Path, selector: str = "first") -> Outcome:
+        command = ("predict", album, "--out", out, "--selector", selector, *options)
+        given = () if "--points" in options else ("--locator", locator_file)
+        return dpmo(*command, *given, "--json")
+
+    return run
+
+
+def policy_file(path: Path, network: str, reject: float = -4.0) -> Path:
+    """A policy of chance for the fake engine's embedding."""
+    torch.manual_seed(0)
+    policy = Policy(2)
+    last = policy.reject[-1]
+    assert isinstance(last, torch.nn.Linear)
+    torch.nn.init.constant_(last.bias, reject)
+    write_policy(policy, path, network)
+    return path
+
+
+def rows_of(out: Path) -> list[Row]:
+    rows: list[Row] = pq.read_table(out / "points/predictions.parquet").to_pylist()
+    return rows
+
+
+def counts_of(out: Path) -> dict[str, tuple[int, int]]:
+    with (out / "counts.csv").open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    return {name: (int(people), int(masks)) for name, people, masks in rows}
+
+
+def record_of(out: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((out / "run.json").read_text())
+    return record
+
+
+@pytest.mark.parametrize("selector", ["first", "score"])
+def test_a_whole_run(
+    selector: str, predict: PREDICT, album: Path, locator_file: Path, tmp_path: Path
+) -> None:
+    outcome = predict("out", selector=selector)
+    out = tmp_path / "out"
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert {name for name in tree(out, without=()) if not name.startswith(".dpmo/")} == OUTPUTS
+    assert validate_run(out) == []
+    rows = rows_of(out)
+    model = load_locator(locator_file)
+    names = ["a.png", "b.png", "sub/c.png"]
+    moved = 0
+    for number, name in enumerate(names):
+        peaks = locate(draw_people(number), model)
+        mine = [row for row in rows if row["image"] == name]
+        assert len(mine) == len(peaks) > 0, "a row for every located point"
+        np.testing.assert_allclose([row["locator_score"] for row in mine], peaks.scores, rtol=1e-6)
+        found = np.array([[row["x"], row["y"]] for row in mine])
+        moved += int((found != peaks.points_xy).any(axis=1).sum())
+    assert bool(moved) == (selector == "score")
+    counts = counts_of(out)
+    assert list(counts) == names
+    for name, (people, masks) in counts.items():
+        statuses = Counter(row["status"] for row in rows if row["image"] == name)
+        assert people == statuses.total()
+        assert masks == statuses["ok"] > 0
+    assert outcome.json["kind"] == "predict"
+    assert outcome.json["counts"]["points"] == len(rows)
+    assert outcome.json["exit_code"] == 0
+
+
+def test_run_record(predict: PREDICT, locator_file: Path, tmp_path: Path) -> None:
+    predict("out", "--min-score", "0.4")
+    record = record_of(tmp_path / "out")
+    assert (record["dataset"], record["root"]) == ("photos", str(tmp_path / "album"))
+    config = record["config"]
+    assert (config["photos"], config["selector"], config["min_score"]) == (3, "first", 0.4)
+    assert config["locator"] == str(locator_file)
+    assert len(config["locator_sha256"]) == 64
+    assert config["locator_sha256"][:12] in record["settings"]["points"]
+    assert {"read", "find", "encode", "write"} <= set(record["seconds"])
+    assert set(record["files"]) == OUTPUTS - {"run.json"}
+
+
+@pytest.mark.usefixtures("nano")
+def test_the_real_network(
+    dpmo: Dpmo, album: Path, locator_file: Path, tmp_path: Path
+) -> None:
+    command = ("predict", album / "a.png", "--out", "out", "--locator", locator_file)
+    outcome = dpmo(*command, "--selector", "score", "--json")
+    assert outcome.code == 0
+    assert validate_run(tmp_path / "out") == []
+    assert outcome.json["counts"]["masks"] > 0
+
+
+@pytest.mark.parametrize("selector", ["rps", "rank"])
+def test_the_embedded_weights(
+    selector: str, dpmo: Dpmo, nano: None, album: Path, tmp_path: Path
+) -> None:
+    for name in ("locator", selector):
+        if not (EMBEDDED_FOLDER / f"{name}.safetensors").is_file():
+            pytest.skip(f"{name}.safetensors is not embedded yet")
+    command = ("predict", album, "--out", "out", "--selector", selector, "--reject")
+    assert dpmo(*command, "--min-score", "0.05").code == 0
+    assert validate_run(tmp_path / "out") == []
+
+
+def test_a_second_run_does_nothing(predict: PREDICT, fake_engine: FakeEngine) -> None:
+    predict("out")
+    before, loads = moments(Path("out")), fake_engine.loads
+    again = predict("out")
+    assert again.json["changed"] is False
+    assert "dpmo: out: up to date, nothing to do" in again.lines
+    assert moments(Path("out")) == before
+    assert fake_engine.loads == loads == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "selector"),
+    [
+        pytest.param([], "score", id="selector"),
+        pytest.param(["--min-score", "0.4"], "first", id="min-score"),
+        pytest.param(["--min-score", "0.50000001"], "first", id="min-score, a little"),
+        pytest.param(["--nnec-scale", "0.5"], "first", id="nnec-scale"),
+        pytest.param(["--extent", "head"], "first", id="extent"),
+    ],
+)
+def test_a_changed_option(
+    options: list[str], selector: str, predict: PREDICT, tmp_path: Path
+) -> None:
+    predict("out")
+    changed = predict("out", *options, selector=selector)
+    assert (changed.json["changed"], changed.json["converted_images"]) == (True, 3)
+    assert any("other settings" in line for line in changed.lines)
+    predict("fresh", *options, selector=selector)
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+def test_other_weights_are_other_settings(
+    dpmo: Dpmo, predict: PREDICT, album: Path, locator_file: Path, tmp_path: Path
+) -> None:
+    predict("out")
+    other = load_locator(locator_file)
+    with torch.no_grad():
+        assert other.logit.bias is not None
+        other.logit.bias += 0.01
+    torch.save(other.state_dict(), tmp_path / "other.pt")
+    command = ("predict", album, "--out", "out", "--selector", "first", "--json")
+    assert dpmo(*command, "--locator", tmp_path / "other.pt").json["converted_images"] == 3
+
+
+def test_a_changed_photo(predict: PREDICT, album: Path, tmp_path: Path) -> None:
+    predict("out")
+    (album / "b.png").write_bytes((album / "a.png").read_bytes())
+    assert predict("out").json["converted_images"] == 1
+    rows = rows_of(tmp_path / "out")
+    places = [[(r["x"], r["y"]) for r in rows if r["image"] == name] for name in ("a.png", "b.png")]
+    assert places[0] == places[1]
+
+
+class Killed(BaseException):
+    """The process is gone: nothing tidies up behind it."""
+
+
+def test_killed_at_every_file(predict: PREDICT, tmp_path: Path) -> None:
+    predict("undisturbed", "--limit", "1")
+    undisturbed = tree(tmp_path / "undisturbed")
+    replace = os.replace
+    count = 0
+
+    def replace_or_die(source: Path, target: Path) -> None:
+        nonlocal count
+        if count == at:
+            raise Killed
+        count += 1
+        replace(source, target)
+
+    for at in range(WRITES + 1):
+        count = 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "replace", replace_or_die)
+            patch.setattr(atomic, "_remove", lambda path: None)
+            patch.setattr(atomic, "_sync", lambda path: None)
+            if at == WRITES:
+                predict(f"out{at}", "--limit", "1")
+            else:
+                with pytest.raises(Killed):
+                    predict(f"out{at}", "--limit", "1")
+        again = predict(f"out{at}", "--limit", "1")
+        assert again.code == 0
+        assert again.json["changed"] is (at < WRITES)
+        assert tree(tmp_path / f"out{at}") == undisturbed
+
+
+def test_merged_shards_equal_the_undivided_run(
+    dpmo: Dpmo, predict: PREDICT, tmp_path: Path
+) -> None:
+    predict("whole")
+    for shard in (1, 2):
+        assert predict(str(shard), "--shard", f"{shard}/2").code == 0
+        assert validate_run(tmp_path / str(shard)) == []
+    assert [len(counts_of(tmp_path / shard)) for shard in ("1", "2")] == [2, 1]
+    assert dpmo("merge", "2", "1", "--out", "merged").code == 0
+    assert tree(tmp_path / "merged") == tree(tmp_path / "whole")
+    assert (tmp_path / "merged/counts.csv").read_bytes() == (
+        tmp_path / "whole/counts.csv"
+    ).read_bytes()
+
+
+def test_nobody_found(predict: PREDICT, dpmo: Dpmo, tmp_path: Path) -> None:
+    outcome = predict("out", "--min-score", "0.9999", selector="score")
+    assert (outcome.code, outcome.errors) == (0, [])
+    assert outcome.json["counts"]["points"] == 0
+    assert rows_of(tmp_path / "out") == []
+    assert dpmo("validate", "out").code == 0
+    assert counts_of(tmp_path / "out") == dict.fromkeys(("a.png", "b.png", "sub/c.png"), (0, 0))
+    assert predict("out", "--min-score", "0.9999", selector="score").json["changed"] is False
+
+
+@pytest.mark.parametrize("reject", [True, False])
+def test_a_policy_of_the_user(
+    reject: bool, predict: PREDICT, spec: EngineSpec, dpmo: Dpmo, tmp_path: Path
+) -> None:
+    """One that rejects everybody, where it may."""
+    policy = policy_file(tmp_path / "p.safetensors", spec.weights_sha256, reject=99.0)
+    options = ["--policy", policy, "--reject" if reject else "--keep-all"]
+    outcome = predict("out", *options, selector="rps")
+    assert outcome.code == 0
+    assert dpmo("validate", "out").code == 0
+    rows = rows_of(tmp_path / "out")
+    predict("first")
+    assert len(rows) == len(rows_of(tmp_path / "first"))
+    assert ({row["status"] for row in rows} == {"rejected"}) is reject
+    assert ({tuple(row["reasons"]) for row in rows} == {("rejected",)}) is reject
+    people = sum(people for people, _ in counts_of(tmp_path / "out").values())
+    assert people == (0 if reject else len(rows))
+    assert record_of(tmp_path / "out")["config"]["reject"] is reject
+
+
+def test_counts_agree_with_evaluate(
+    predict: PREDICT, dpmo: Dpmo, album: Path, tmp_path: Path
+) -> None:
+    predict("out")
+    (album / "points.csv").write_text("image,x,y\na.png,1,1\nb.png,,\nsub/c.png,2,2\n")
+    command = ("evaluate", "counts", "--root", album, "--json", "--samples", "0", "--pred")
+    people = sum(people for people, _ in counts_of(tmp_path / "out").values())
+    for pred in ("out", "out/counts.csv"):
+        found = dpmo(*command, pred).json
+        assert (found["images"], found["predicted_people"]) == (3, people)
+
+
+def test_a_folder_taken_over_by_another_dataset(
+    predict: PREDICT, dpmo: Dpmo, album: Path, tmp_path: Path
+) -> None:
+    """Nothing of the photos stays behind, counts.csv neither."""
+    predict("out")
+    (album / "points.csv").write_text("image,x,y\na.png,1,1\n")
+    assert dpmo("convert", "--root", album, "--out", "out", "--force").code == 0
+    assert dpmo("validate", "out").code == 0
+    assert not (tmp_path / "out/counts.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        pytest.param({"selector": "best"}, "--selector best: unknown; use one of", id="unknown"),
+        pytest.param(
+            {"selector": "first", "reject": True}, "--reject needs a policy", id="reject"
+        ),
+        pytest.param(
+            {"selector": "score", "policy": Path("p")}, "--policy needs a policy", id="policy"
+        ),
+        pytest.param(
+            {"selector": "first", "points_given": True, "locator": Path("l")},
+            "--points and --locator exclude each other",
+            id="points and locator",
+        ),
+        pytest.param(
+            {"selector": "first", "locator": Path("none")}, "no such file of weights", id="missing"
+        ),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], says: str, spec: EngineSpec) -> None:
+    with pytest.raises(UsageError, match=says):
+        resolve_finder(spec, Method(), **{"reject": False, "min_score": 0.5, **options})
+
+
+def test_words_tell_finders_apart(spec: EngineSpec, locator_file: Path, tmp_path: Path) -> None:
+    policy = policy_file(tmp_path / "p", spec.weights_sha256)
+    other = policy_file(tmp_path / "q", spec.weights_sha256, reject=-3.0)
+    plain: dict[str, Any] = {"selector": "first", "reject": False, "min_score": 0.5,
+                             "locator": locator_file}  # fmt: skip
+    ways = [
+        plain,
+        {**plain, "min_score": 0.25},
+        {**plain, "min_score": 0.2500000001},
+        {**plain, "selector": "score"},
+        {**plain, "locator": None, "points_given": True},
+        {**plain, "selector": "rps", "policy": policy},
+        {**plain, "selector": "rank", "policy": policy},
+        {**plain, "selector": "rps", "policy": other},
+        {**plain, "selector": "rps", "policy": policy, "reject": True},
+    ]
+    words = [resolve_finder(spec, Method(), **way).words for way in ways]
+    assert len(set(words)) == len(ways)
+    assert words == [resolve_finder(spec, Method(), **way).words for way in ways]
+
+
+def test_known_points_are_kept_as_they_are(spec: EngineSpec) -> None:
+    finder = resolve_finder(
+        spec, Method(), selector="first", reject=False, min_score=0.5, points_given=True
+    )
+    heads = Heads(np.array([[3.0, 4.0], [-1.0, 2.0]]), locator_scores=np.array([0.5, 7.0]))
+    found = finder.find(draw_people(0), heads, FakeEngine())  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.points_xy, heads.points_xy)
+    assert found.locator_scores is heads.locator_scores
+    assert found.rejected is None
