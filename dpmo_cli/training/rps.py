@@ -167,14 +167,18 @@ def write_curves(curves: Sequence[Curve], out: Path) -> None:
 
 
 def recovered(table: Sequence[Sequence[Standing]], name: str, truth_set: str) -> float:
-    """Part of the gap from the first point to the oracle that a rival recovers, by chosen IoU."""
+    """Part of the gap from the first point to the oracle that a rival recovers, by chosen IoU.
+
+    NaN where there is no gap.
+    """
     of = {
         standing.name: standing.chosen_iou
         for standings in table
         for standing in standings
         if standing.truth_set == truth_set
     }
-    return (of[name] - of[FIRST]) / (of[ORACLE] - of[FIRST])
+    gap = of[ORACLE] - of[FIRST]
+    return (of[name] - of[FIRST]) / gap if gap else math.nan
 
 
 def rivals_lines(table: Sequence[Sequence[Standing]]) -> list[str]:
@@ -190,7 +194,8 @@ def rivals_lines(table: Sequence[Sequence[Standing]]) -> list[str]:
         ]
         for one in part:
             known = not math.isnan(one.chosen_iou)
-            gap = f"{100 * recovered(table, one.name, truth_set):.0f} %" if known else ""
+            part_of_gap = recovered(table, one.name, truth_set)
+            gap = "" if math.isnan(part_of_gap) else f"{100 * part_of_gap:.0f} %"
             iou = f"{one.chosen_iou:.4f}" if known else ""
             lines.append(
                 f"| {one.name} | {iou} | {gap} | {_figure(one.mean_iou_c)} | {_figure(one.pq)} | "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,9 +174,10 @@ def kept_states(path: Path, make: Callable[[], Located]) -> Located:
     names = [field.name for field in fields(States)]
     if path.is_file():
         try:
-            with np.load(path) as saved:
+            # Opened here: what is no archive, NumPy would leave open.
+            with path.open("rb") as archive, np.load(archive) as saved:
                 return Located(States(*(saved[name] for name in names)), saved["positions_xy"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise UsageError(f"{path}: is damaged; delete it to make it again") from error
     located = make()
     with atomic_path(path) as partial, partial.open("wb") as file:
