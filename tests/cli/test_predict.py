@@ -163,7 +163,12 @@ def _dangling(path: Path) -> None:
     ],
 )
 def test_photos_that_cannot_be_read(
-    name: str, make: Callable[[Path], None], says: str, predict: Predict, album: Path, tmp_path: Path
+    name: str,
+    make: Callable[[Path], None],
+    says: str,
+    predict: Predict,
+    album: Path,
+    tmp_path: Path,
 ) -> None:
     make(album / name)
     outcome = predict("album/a.png", f"album/{name}")

@@ -133,9 +133,7 @@ def test_run_record(predict: PREDICT, locator_file: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("nano")
-def test_the_real_network(
-    dpmo: Dpmo, album: Path, locator_file: Path, tmp_path: Path
-) -> None:
+def test_the_real_network(dpmo: Dpmo, album: Path, locator_file: Path, tmp_path: Path) -> None:
     command = ("predict", album / "a.png", "--out", "out", "--locator", locator_file)
     outcome = dpmo(*command, "--selector", "score", "--json")
     assert outcome.code == 0
@@ -314,9 +312,7 @@ def test_a_folder_taken_over_by_another_dataset(
     ("options", "says"),
     [
         pytest.param({"selector": "best"}, "--selector best: unknown; use one of", id="unknown"),
-        pytest.param(
-            {"selector": "first", "reject": True}, "--reject needs a policy", id="reject"
-        ),
+        pytest.param({"selector": "first", "reject": True}, "--reject needs a policy", id="reject"),
         pytest.param(
             {"selector": "score", "policy": Path("p")}, "--policy needs a policy", id="policy"
         ),

@@ -208,3 +208,54 @@ def test_boxes_are_a_check(method: Method, box: tuple[int, int, int, int], disag
     assert first["status"] == "ok"
     assert ("box_disagrees" in first["reasons"]) == disagrees
     assert "box_disagrees" not in second["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("points", "rejected", "statuses"),
+    [
+        pytest.param([(10, 10), (40, 30)], [0, 0], ["ok", "ok"], id="nobody"),
+        pytest.param([(10, 10), (40, 30)], [1, 0], ["rejected", "ok"], id="the first"),
+        pytest.param([(10, 10), (40, 30)], [1, 1], ["rejected"] * 2, id="all"),
+        pytest.param(
+            [(40, 30), (10, 10), (40, 30)],
+            [0, 1, 0],
+            ["ok", "rejected", "shared"],
+            id="before one that shares",
+        ),
+        pytest.param(
+            [(-1, 5), (NAN, 5), (30, 20), (10, 10), (10, 10)],
+            [0, 0, 1, 0, 0],
+            ["outside", "invalid", "rejected", "ok", "shared"],
+            id="amid all others",
+        ),
+    ],
+)
+def test_rejected_points(
+    points: list[tuple[float, float]], rejected: list[int], statuses: list[str]
+) -> None:
+    """They are not segmented; the others have the rows that they would have alone."""
+    heads = _heads(
+        points,
+        rejected=np.array(rejected, dtype=np.bool_),
+        locator_scores=np.linspace(0.1, 0.9, len(points)),
+    )
+    assert heads.rejected is not None
+    kept = ~heads.rejected
+    gray = np.full((48, 64, 3), 128, dtype=np.uint8)
+    segmented = segment_image(gray, heads.points_xy[kept], FakeEngine(), Method())
+    rows: list[Row] = segmented_rows("a.jpg", IMAGE_ID, heads, segmented).to_pylist()
+    assert [row["status"] for row in rows] == statuses
+    assert [row["point_id"] for row in rows] == list(range(len(points)))
+    np.testing.assert_allclose([row["locator_score"] for row in rows], heads.locator_scores)
+    for row, gone in zip(rows, rejected, strict=True):
+        if gone:
+            assert row["reasons"] == ["rejected"]
+            assert row["annotation_id"] is row["radius_px"] is row["rle"] is row["score"] is None
+    others = _rows(_heads([point for point, one in zip(points, kept, strict=True) if one]))
+    for row, other in zip((rows[i] for i in np.flatnonzero(kept)), others, strict=True):
+        same = ("x", "y", "status", "reasons", "radius_px", "rle", "score", "area")
+        assert str([row[name] for name in same]) == str([other[name] for name in same])
+    owners = {row["annotation_id"] for row in rows if row["status"] in ("ok", "shared")}
+    assert owners == {
+        annotation_id(IMAGE_ID, row["point_id"]) for row in rows if row["status"] == "ok"
+    }
