@@ -107,6 +107,11 @@ class Frame:
         """Points (..., 2) of the crop in cells of the mask grid; cell centres are integers."""
         return (self.to_frame(points_xy) + 0.5) * (self.cells / self.frame_px) - 0.5
 
+    def from_cells(self, cells_xy: FloatArray) -> FloatArray:
+        """Points (..., 2) of the mask grid in pixels of the crop; the inverse of `to_cells`."""
+        factor = np.array([self.valid_hw[1] / self.size_hw[1], self.valid_hw[0] / self.size_hw[0]])
+        return np.asarray((cells_xy + 0.5) * (self.frame_px / self.cells) / factor - 0.5)
+
     def cells_per_px(self) -> float:
         """Cells of the mask grid per pixel of the crop, along its longer side."""
         return max(self.valid_hw) / max(self.size_hw) * self.cells / self.frame_px

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from dpmo_cli.geometry.extents import IN_DISC
+from dpmo_cli.geometry.extents import HEAD, IN_DISC
 from dpmo_cli.geometry.nnec import FAR_PX, nearest_others
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites, group_points
 from dpmo_cli.geometry.resize import Frame
@@ -22,9 +22,12 @@ from dpmo_cli.masks.score import PART_LIMITS, logit_of
 from dpmo_cli.masks.segment import Discs, discs_of, plan_tiles, sites_to_prompt
 from dpmo_cli.sam.engine import Encoded, PromptEngine
 
-RINGS = ((0.18, 4, 0.0), (0.4, 7, 0.25))
-"""Radius in parts of the disc's, number of candidates, and turn in parts of a step."""
-COUNT = 1 + sum(count for _, count, _ in RINGS)
+RECENTRED = 2
+"""The candidate that is the middle of the head, found by two prompts for the head alone."""
+NEAR_RING, FAR_RING = (0.18, 4, 0.0), (0.4, 5, 0.25)
+"""Radius in parts of the disc's, number of candidates, and turn in parts of a step; the near one
+lies round the head's middle, the far one round the located point."""
+COUNT = 1 + RECENTRED + NEAR_RING[1] + FAR_RING[1]
 SITES_AT_ONCE = 8
 """Masks of this many sites' candidates are in memory at a time."""
 SPACING_LIMIT = 8.0
@@ -35,11 +38,12 @@ FEATURES = (
     "x", "y", "offset",
     "predicted IoU", "stability", "retained", "part of disc", "holds its point",
     "agreement", "mask's x", "mask's y", "part nearer to others",
-    "radius", "spacing",
+    "radius", "spacing", "x from the head", "y from the head", "away from the head",
 )  # fmt: skip
-"""Offsets in radii; logits of predicted IoU and stability; logarithms to base 2 of the mask's area
-in parts of its disc's, of the radius in px and of the local spacing in radii; agreement is the mean
-IoU with the masks of the other candidates; the mask's centre from the candidate, in radii."""
+"""Offsets from the located point in radii; logits of predicted IoU and stability; logarithms to base
+2 of the mask's area in parts of its disc's, of the radius in px and of the local spacing in radii; agreement is the mean
+IoU with the masks of the other candidates; the mask's centre from the candidate, and the candidate
+from the head's middle, in radii."""
 
 
 @dataclass(frozen=True)
@@ -87,23 +91,92 @@ class Candidates:
 
 
 def positions_in_discs(
-    xy: FloatArray, radii_px: FloatArray, size_hw: tuple[int, int]
+    xy: FloatArray, heads_xy: FloatArray, radii_px: FloatArray, size_hw: tuple[int, int]
 ) -> FloatArray:
-    """The site and two rings in its disc: (S, K, 2) float64 px, inside the image.
+    """The located point, the head's middle twice found, and two rings: (S, K, 2) float64 px.
+
+    All but the located point lie inside the image.
 
     Args:
         xy: (S, 2) float64 sites, px.
+        heads_xy: (S, 2, 2) float64 px, the head's middle as seen from the site, and from there.
         radii_px: (S,) float64 discs.
         size_hw: height and width of the image, px.
     """
-    offsets = [np.zeros((1, 2))]
-    for part, count, turn in RINGS:
+    limit = np.maximum(np.array([size_hw[1], size_hw[0]]) - 1.0, 0)
+
+    def ring(centres_xy: FloatArray, shape: tuple[float, int, float]) -> FloatArray:
+        part, count, turn = shape
         angles = 2 * np.pi * (np.arange(count) + turn) / count
-        offsets.append(part * np.stack([np.cos(angles), np.sin(angles)], axis=1))
-    positions = xy[:, None] + np.concatenate(offsets) * radii_px[:, None, None]
-    limit = np.array([size_hw[1], size_hw[0]]) - 1.0
-    moved = np.clip(positions[:, 1:], 0, np.maximum(limit, 0))
-    return np.concatenate([positions[:, :1], moved], axis=1)
+        offsets = part * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        return np.asarray(centres_xy[:, None] + offsets * radii_px[:, None, None])
+
+    around = [heads_xy, ring(heads_xy[:, -1], NEAR_RING), ring(xy, FAR_RING)]
+    return np.concatenate([xy[:, None], np.clip(np.concatenate(around, axis=1), 0, limit)], axis=1)
+
+
+@dataclass(frozen=True)
+class _Located:
+    """The sites of located points and what they are prompted with."""
+
+    sites: Sites
+    discs: Discs
+    prompted: NDArray[np.bool_]
+    neighbours: IntArray
+    size_hw: tuple[int, int]
+
+
+def _located(points_xy: FloatArray, size_hw: tuple[int, int], method: Method) -> _Located:
+    sites = group_points(points_xy, size_hw)
+    return _Located(
+        sites,
+        discs_of(sites, size_hw, method),
+        sites_to_prompt(sites, None),
+        nearest_others(sites.xy, max(NEIGHBOURS, method.negatives)),
+        size_hw,
+    )
+
+
+def _groups(
+    image: NDArray[np.uint8], located: _Located, engine: PromptEngine, method: Method
+) -> Iterator[tuple[Tile, Encoded, IntArray]]:
+    """A few sites at a time, and the encoded tile that they are asked in."""
+    tiles = plan_tiles(
+        located.sites,
+        located.discs,
+        np.flatnonzero(located.prompted),
+        located.size_hw,
+        engine.frame_px,
+        method,
+    )
+    for start in range(0, len(tiles), TILES_AT_ONCE):
+        part = tiles[start : start + TILES_AT_ONCE]
+        crops = []
+        for tile in part:
+            x0, y0, x1, y1 = tile.window_xyxy
+            crops.append(image[y0:y1, x0:x1])
+        for tile, encoded in zip(part, engine.encode(crops), strict=True):
+            for begin in range(0, len(tile.sites), SITES_AT_ONCE):
+                yield tile, encoded, tile.sites[begin : begin + SITES_AT_ONCE]
+
+
+def recentre(
+    image: NDArray[np.uint8], points_xy: FloatArray, engine: PromptEngine, method: Method
+) -> tuple[Sites, NDArray[np.bool_], FloatArray]:
+    """The middle of each person's head, found by two prompts for the head alone.
+
+    Args:
+        image, points_xy, engine, method: as of `ask_candidates`.
+
+    Returns:
+        The S sites of the points, (S,) bool, which of them were asked about, and (S, 2) float64 px,
+        the middle of the head; of the others the site itself.
+    """
+    located = _located(points_xy, (image.shape[0], image.shape[1]), method)
+    found = located.sites.xy.copy()
+    for tile, encoded, members in _groups(image, located, engine, method):
+        found[members] = _heads(tile, encoded, members, located, engine, method)[:, -1]
+    return located.sites, located.prompted, found
 
 
 def ask_candidates(
@@ -125,39 +198,53 @@ def ask_candidates(
     Returns:
         The same for the same points in any order.
     """
-    size_hw = (image.shape[0], image.shape[1])
-    sites = group_points(points_xy, size_hw)
-    discs = discs_of(sites, size_hw, method)
-    prompted = sites_to_prompt(sites, None)
-    neighbours = nearest_others(sites.xy, max(NEIGHBOURS, method.negatives))
-    positions = positions_in_discs(sites.xy, discs.radii_px, size_hw)
+    located = _located(points_xy, (image.shape[0], image.shape[1]), method)
+    sites, discs = located.sites, located.discs
+    positions = np.repeat(sites.xy[:, None], COUNT, axis=1)
     features = np.zeros((len(sites), COUNT, len(FEATURES)), dtype=np.float32)
     scores = np.zeros((len(sites), COUNT), dtype=np.float32)
     embedding: NDArray[np.float32] | None = None
-    tiles = plan_tiles(sites, discs, np.flatnonzero(prompted), size_hw, engine.frame_px, method)
-    for start in range(0, len(tiles), TILES_AT_ONCE):
-        part = tiles[start : start + TILES_AT_ONCE]
-        crops = [image[t.window_xyxy[1] : t.window_xyxy[3], t.window_xyxy[0] : t.window_xyxy[2]]
-                 for t in part]  # fmt: skip
-        for tile, encoded in zip(part, engine.encode(crops), strict=True):
-            there = _embedding_at(encoded, positions[tile.sites] - tile.window_xyxy[:2])
-            if embedding is None:
-                embedding = np.zeros((len(sites), COUNT, there.shape[2]), dtype=np.float32)
-            embedding[tile.sites] = there
-            for begin in range(0, len(tile.sites), SITES_AT_ONCE):
-                members = tile.sites[begin : begin + SITES_AT_ONCE]
-                asked, said = _ask(
-                    tile, encoded, members, positions[members],
-                    neighbours[members, : method.negatives], sites, discs, engine, method,
-                )  # fmt: skip
-                scores[members] = said.score
-                features[members] = _features(
-                    asked, said, neighbours[members, :NEIGHBOURS], sites, discs, method
-                )
-                watch(asked)
+    for tile, encoded, members in _groups(image, located, engine, method):
+        heads = _heads(tile, encoded, members, located, engine, method)
+        there = positions_in_discs(
+            sites.xy[members], heads, discs.radii_px[members], located.size_hw
+        )
+        positions[members] = there
+        seen = _embedding_at(encoded, there - tile.window_xyxy[:2])
+        if embedding is None:
+            embedding = np.zeros((len(sites), COUNT, seen.shape[2]), dtype=np.float32)
+        embedding[members] = seen
+        asked, said = _ask(tile, encoded, members, there, located, engine, method)
+        scores[members] = said.score
+        features[members] = _features(asked, said, located, method)
+        watch(asked)
     if embedding is None:
         embedding = np.zeros((len(sites), COUNT, 0), dtype=np.float32)
-    return Candidates(sites, discs, prompted, positions, features, embedding, scores)
+    return Candidates(sites, discs, located.prompted, positions, features, embedding, scores)
+
+
+def _heads(
+    tile: Tile,
+    encoded: Encoded,
+    members: IntArray,
+    located: _Located,
+    engine: PromptEngine,
+    method: Method,
+) -> FloatArray:
+    """The middle of the head as seen from each site, and as seen from there: (g, 2, 2) px."""
+    for_heads = replace(method, extent=HEAD)
+    frame, origin = encoded.frame, np.array(tile.window_xyxy[:2])
+    limit = np.maximum(np.array(located.size_hw[::-1]) - 1.0, 0)
+    at, found = located.sites.xy[members][:, None], []
+    for _ in range(RECENTRED):
+        asked, _ = _ask(tile, encoded, members, at, located, engine, for_heads)
+        grid, _, masks = _in_discs(asked, located, for_heads)
+        areas = masks.sum(axis=2)
+        middle = (masks @ grid.astype(np.float32)) / np.maximum(areas, 1)[:, :, None]
+        there = frame.from_cells(middle.astype(np.float64)) + origin
+        at = np.where(areas[:, :, None] > 0, np.clip(there, 0, limit), at)
+        found.append(at)
+    return np.concatenate(found, axis=1)
 
 
 @dataclass(frozen=True)
@@ -176,20 +263,21 @@ def _ask(
     encoded: Encoded,
     members: IntArray,
     positions_xy: FloatArray,
-    neighbours: IntArray,
-    sites: Sites,
-    discs: Discs,
+    located: _Located,
     engine: PromptEngine,
     method: Method,
 ) -> tuple[Asked, _Said]:
-    """Prompt all candidates of a few sites of one tile."""
-    frame = encoded.frame
+    """Prompt at (g, k, 2) px for a few sites of one tile."""
+    frame, sites = encoded.frame, located.sites
     origin = np.array(tile.window_xyxy[:2])
+    radii_px = located.discs.radii_px[members]
+    shape = positions_xy.shape[:2]
     own_xy = positions_xy.reshape(-1, 1, 2)
-    others_xy = np.repeat(sites.xy[neighbours], COUNT, axis=0)
+    neighbours = located.neighbours[members, : method.negatives]
+    others_xy = np.repeat(sites.xy[neighbours], shape[1], axis=0)
     prompts_xy, labels = prompts_of(own_xy - origin, others_xy - origin, frame)
     cells_xy = frame.to_cells(prompts_xy[:, 0])
-    radii_cells = np.repeat(discs.radii_px[members], COUNT) * frame.cells_per_px()
+    radii_cells = np.repeat(radii_px, shape[1]) * frame.cells_per_px()
     logits, said = [], []
     for answer in engine.prompt(encoded, prompts_xy, labels, method.extent):
         choice = choose(
@@ -205,32 +293,42 @@ def _ask(
             (choice.predicted_iou, choice.stability, choice.retained, choice.score,
              choice.holds_point.astype(np.float32))
         )  # fmt: skip
-    shape = (len(members), COUNT)
     masks = np.concatenate(logits)
     grids = masks.reshape(*shape, *masks.shape[1:])
-    asked = Asked(members, discs.radii_px[members], positions_xy, grids, tile, frame)
+    asked = Asked(members, radii_px, positions_xy, grids, tile, frame)
     columns = [np.concatenate(column).reshape(shape) for column in zip(*said, strict=True)]
     return asked, _Said(*columns)
 
 
-def _features(
-    asked: Asked, said: _Said, neighbours: IntArray, sites: Sites, discs: Discs, method: Method
-) -> NDArray[np.float32]:
-    """What a policy sees of each candidate: (g, K, F), as FEATURES says."""
+def _in_discs(
+    asked: Asked, located: _Located, method: Method
+) -> tuple[FloatArray, FloatArray, NDArray[np.float32]]:
+    """Masks on the network's grid, cut by the discs of the sites where discs bound them.
+
+    Returns:
+        (n, 2) float64, the n cells of the grid; (g, n) float64, squares of their distances to the
+        sites, in cells; (g, k, n) float32, 1 in the mask.
+    """
     frame, origin = asked.frame, np.array(asked.tile.window_xyxy[:2])
-    cells_per_px = frame.cells_per_px()
-    radii_px = discs.radii_px[asked.sites]
-    radii = radii_px * cells_per_px
-    centres = frame.to_cells(sites.xy[asked.sites] - origin)
-    positions = frame.to_cells(asked.positions_xy - origin)
+    centres = frame.to_cells(located.sites.xy[asked.sites] - origin)
     y, x = np.indices(asked.logits.shape[2:])
     grid = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float64)
-    # (g, cells^2), squares of distances
     away = ((grid[None] - centres[:, None]) ** 2).sum(axis=2)
     masks = asked.logits.reshape(*asked.logits.shape[:2], -1) > 0
     if method.extent in IN_DISC:
+        radii = asked.radii_px * frame.cells_per_px()
         masks &= (away <= radii[:, None] ** 2)[:, None]
-    flat = masks.astype(np.float32)
+    return grid, away, masks.astype(np.float32)
+
+
+def _features(asked: Asked, said: _Said, located: _Located, method: Method) -> NDArray[np.float32]:
+    """What a policy sees of each candidate: (g, K, F), as FEATURES says."""
+    frame, origin = asked.frame, np.array(asked.tile.window_xyxy[:2])
+    sites, radii_px = located.sites, asked.radii_px
+    radii = radii_px * frame.cells_per_px()
+    centres = frame.to_cells(sites.xy[asked.sites] - origin)
+    positions = frame.to_cells(asked.positions_xy - origin)
+    grid, away, flat = _in_discs(asked, located, method)
     areas = flat.sum(axis=2)
     common = flat @ flat.transpose(0, 2, 1)
     union = areas[:, :, None] + areas[:, None] - common
@@ -238,12 +336,15 @@ def _features(
     filled = np.maximum(areas, 1)
     middle = (flat @ grid.astype(np.float32)) / filled[:, :, None]
     middle = np.where(areas[:, :, None] > 0, middle, positions)
+    neighbours = located.neighbours[asked.sites, :NEIGHBOURS]
     others_xy = np.clip(sites.xy[neighbours], -FAR_PX, FAR_PX)
     others = _nearest_away(grid, others_xy - origin, frame)
     elsewhere = (flat * (others < away)[:, None]).sum(axis=2) / filled
     offset = (positions - centres[:, None]) / radii[:, None, None]
+    from_head = (positions - positions[:, RECENTRED, None]) / radii[:, None, None]
     shape = areas.shape
-    spacing = np.clip(discs.spacing_px[asked.sites] / radii_px, 1 / SPACING_LIMIT**2, SPACING_LIMIT)
+    spacing = located.discs.spacing_px[asked.sites] / radii_px
+    spacing = np.clip(spacing, 1 / SPACING_LIMIT**2, SPACING_LIMIT)
     columns = [
         offset[..., 0],
         offset[..., 1],
@@ -259,6 +360,9 @@ def _features(
         elsewhere,
         np.broadcast_to(np.log2(radii_px)[:, None], shape),
         np.broadcast_to(np.log2(spacing)[:, None], shape),
+        from_head[..., 0],
+        from_head[..., 1],
+        np.hypot(from_head[..., 0], from_head[..., 1]),
     ]
     return np.stack(columns, axis=2).astype(np.float32)
 

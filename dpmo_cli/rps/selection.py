@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dpmo_cli.geometry.points import FloatArray, IntArray
+from dpmo_cli.geometry.points import FloatArray, IntArray, Sites
 from dpmo_cli.masks.method import Method
-from dpmo_cli.rps.candidates import Candidates, ask_candidates
+from dpmo_cli.rps.candidates import Candidates, ask_candidates, recentre
 from dpmo_cli.rps.policy import Policy
 from dpmo_cli.sam.engine import PromptEngine
 
-RPS, RANK, SCORE, FIRST = "rps", "rank", "score", "first"
-SELECTORS = (RPS, RANK, SCORE, FIRST)
-"""The policy trained with GRPO, the one trained as a ranker, the best score of the choice among
-masks, and the located point itself."""
+RPS, RANK, HEAD, SCORE, FIRST = "rps", "rank", "head", "score", "first"
+SELECTORS = (RPS, RANK, HEAD, SCORE, FIRST)
+"""The policy trained with GRPO, the one trained as a ranker, the middle of the head, the best
+score of the choice among masks, and the located point itself."""
 WITH_POLICY = (RPS, RANK)
 
 
@@ -65,6 +65,9 @@ class Selector:
         """
         if self.name == FIRST or not len(points_xy):
             return Selection(points_xy, np.zeros(len(points_xy), dtype=np.bool_))
+        if self.name == HEAD:
+            sites, asked, found = recentre(image, points_xy, engine, method)
+            return _moved(points_xy, sites, asked, found, np.zeros(len(sites), dtype=np.bool_))
         candidates = ask_candidates(image, points_xy, engine, method)
         return moved(points_xy, candidates, *self.actions(candidates))
 
@@ -98,9 +101,23 @@ def moved(
         chosen: (S,) int64, which candidate.
         rejected: (S,) bool.
     """
-    site = candidates.sites.site_of_point
-    if not len(candidates.sites):
-        return Selection(points_xy, np.zeros(len(points_xy), dtype=np.bool_))
     there = candidates.positions_xy[np.arange(len(chosen)), chosen]
-    asked = (site >= 0) & candidates.prompted[site] & (chosen[site] > 0)
-    return Selection(np.where(asked[:, None], there[site], points_xy), rejected[site] & (site >= 0))
+    asked = candidates.prompted & (chosen > 0)
+    return _moved(points_xy, candidates.sites, asked, there, rejected)
+
+
+def _moved(
+    points_xy: FloatArray,
+    sites: Sites,
+    asked: NDArray[np.bool_],
+    there_xy: FloatArray,
+    rejected: NDArray[np.bool_],
+) -> Selection:
+    """Move the points of the sites that were asked about to (S, 2) places of theirs."""
+    site = sites.site_of_point
+    if not len(sites):
+        return Selection(points_xy, np.zeros(len(points_xy), dtype=np.bool_))
+    moves = (site >= 0) & asked[site]
+    return Selection(
+        np.where(moves[:, None], there_xy[site], points_xy), rejected[site] & (site >= 0)
+    )

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dpmo_cli.evaluation.instances import ImageMasks, mask_centres, rles_of_labels
+from dpmo_cli.evaluation.instances import ImageMasks, rles_of_labels
 from dpmo_cli.evaluation.measures import ImageMeasures, measure
 from dpmo_cli.evaluation.summary import Figure, summarise
 from dpmo_cli.geometry.points import FloatArray, IntArray
 from dpmo_cli.geometry.rle import Rle
 from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.segment import segment_image
+from dpmo_cli.rps.candidates import RECENTRED as AT_HEAD
 from dpmo_cli.rps.policy import Policy
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.training.sources import Measured
@@ -29,7 +30,7 @@ FIRST, SCORE, RANDOM, ORACLE, RECENTRED = (
     "argmax of SAM's score",
     "random",
     "oracle best",
-    "recentred, two passes",
+    "recentred on the head",
 )
 
 
@@ -41,7 +42,7 @@ class Standing:
         name: of the rival.
         truth_set: name of the set.
         chosen_iou: mean IoU of the chosen candidate's mask with the person that the point means,
-            before pixels are shared out; NaN where masks are all that is known.
+            before pixels are shared out.
         mean_iou_c, pq: of the whole method, prompted at the chosen points.
         kept, located, people: points that were not dropped, all of them, and true persons.
         count_mae: mean absolute difference of kept points and persons of an image.
@@ -72,6 +73,7 @@ def plain_rivals(seed: int) -> dict[str, Choose]:
         FIRST: lambda states: keep(np.zeros(len(states), dtype=np.int64)),
         SCORE: lambda states: keep(states.scores.argmax(axis=1)),
         RANDOM: at_random,
+        RECENTRED: lambda states: keep(np.full(len(states), AT_HEAD, dtype=np.int64)),
         ORACLE: lambda states: keep(states.ious.argmax(axis=1)),
     }
 
@@ -100,7 +102,6 @@ def stand(
     engine: SamEngine,
     method: Method,
     *,
-    recentred: bool = False,
     samples: int = 1000,
 ) -> list[Standing]:
     """Measure a rival on every set, through the whole method.
@@ -111,7 +112,6 @@ def stand(
         sets: scenes by the name of their set.
         engine: the network.
         method: that masks are made with.
-        recentred: prompt a second time, at the centres of the masks.
         samples: of the bootstrap over images.
     """
     standings = []
@@ -123,7 +123,7 @@ def stand(
             chosen, dropped = choose(states)
             ious.append(np.take_along_axis(states.ious, chosen[:, None], axis=1)[states.meant, 0])
             points_xy = one.located.positions_xy[np.arange(len(chosen)), chosen][~dropped]
-            measures.append(_measure(one, points_xy, engine, method, recentred=recentred))
+            measures.append(_measure(one, points_xy, engine, method))
             kept += len(points_xy)
             located += len(states)
             people += measures[-1].instances
@@ -133,7 +133,7 @@ def stand(
             Standing(
                 name=name,
                 truth_set=truth_set,
-                chosen_iou=float("nan") if recentred else float(np.concatenate(ious).mean()),
+                chosen_iou=float(np.concatenate(ious).mean()),
                 mean_iou_c=figures.mean_iou_c,
                 pq=figures.pq,
                 kept=kept,
@@ -146,14 +146,11 @@ def stand(
 
 
 def _measure(
-    one: Measured, points_xy: FloatArray, engine: SamEngine, method: Method, *, recentred: bool
+    one: Measured, points_xy: FloatArray, engine: SamEngine, method: Method
 ) -> ImageMeasures:
     """What the method makes of points, against the truth that the extent means."""
     scene = one.scene
     masks, scores = _masks(scene.image, points_xy, engine, method)
-    if recentred:
-        points_xy = mask_centres(masks, points_xy)
-        masks, scores = _masks(scene.image, points_xy, engine, method)
     return measure(
         ImageMasks(
             scene.name,

@@ -20,7 +20,6 @@ from dpmo_cli.training.policies import EXACT, GRPO, RANK, PolicyTraining, train_
 from dpmo_cli.training.rivals import (
     FIRST,
     ORACLE,
-    RECENTRED,
     Standing,
     chosen_by,
     plain_rivals,
@@ -81,9 +80,6 @@ def train_rps(
     for name, choose in plain_rivals(0).items():
         table.append(stand(name, choose, sets, engine, method))
         say(name)
-    first = plain_rivals(0)[FIRST]
-    table.append(stand(RECENTRED, first, sets, engine, method, recentred=True))
-    say(RECENTRED)
     for way, name in NAMES.items():
         best, best_iou = None, -math.inf
         for seed in range(seeds):
