@@ -40,10 +40,10 @@ FEATURES = (
     "agreement", "mask's x", "mask's y", "part nearer to others",
     "radius", "spacing", "x from the head", "y from the head", "away from the head",
 )  # fmt: skip
-"""Offsets from the located point in radii; logits of predicted IoU and stability; logarithms to base
-2 of the mask's area in parts of its disc's, of the radius in px and of the local spacing in radii; agreement is the mean
-IoU with the masks of the other candidates; the mask's centre from the candidate, and the candidate
-from the head's middle, in radii."""
+"""Offsets from the located point in radii; logits of predicted IoU and stability; logarithms to
+base 2 of the mask's area in parts of its disc's, of the radius in px and of the local spacing in
+radii; agreement is the mean IoU with the masks of the other candidates; the mask's centre from the
+candidate, and the candidate from the head's middle, in radii."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dpmo_cli.evaluation.baselines import BASELINES, slic_superpixel
+from dpmo_cli.evaluation.instances import mask_centres
 from dpmo_cli.evaluation.truth import TruthScene
 from dpmo_cli.geometry.extents import EXTENTS
 from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
@@ -34,7 +35,6 @@ from dpmo_cli.trials.variants import (
     UNCUT,
     PointMasks,
     Variant,
-    centres,
     moved,
     run_method,
     variants_of,
@@ -257,7 +257,7 @@ def test_a_centre_is_on_its_mask(
     full[y0 : y0 + rows, x0 : x0 + columns] = part
     points = np.array([[1.5, 2.5], [0.25, 0.75]])
     rle = frame_rle(part, (x0, y0, x0 + columns, y0 + rows), size_hw)
-    found = centres([rle, None], points)
+    found = mask_centres([rle, None], points)
     # Whichever way a half is rounded, by NumPy's or by anyone's rule.
     for x, y in (np.ceil(found[0] - 0.5), np.floor(found[0] + 0.5), np.rint(found[0])):
         assert full[int(y), int(x)]
@@ -281,7 +281,7 @@ def test_recentred_points_are_asked_about_again() -> None:
     once = run_method(AskedEngine(away_cells=2.0), WHOLE_IMAGE, scene)
     order = np.lexsort((scene.points_xy[:, 1], scene.points_xy[:, 0]))
     assert (first[:, 0] == scene.points_xy[order]).all()
-    expected = centres(once.masks, scene.points_xy)
+    expected = mask_centres(once.masks, scene.points_xy)
     assert second[:, 0].tolist() == sorted(expected.tolist())
     assert (second[:, 0, 0] > first[:, 0, 0]).all(), "the masks lie to the right of the prompts"
 
