@@ -191,3 +191,10 @@ def test_logits_of_a_cell_appear_where_points_map_to_it(cell_xy: tuple[int, int]
     y, x = np.unravel_index(int(window.argmax()), window.shape)
     cell = frame.to_cells(np.array([x, y], dtype=np.float64))
     np.testing.assert_allclose(cell, cell_xy, atol=0.6)
+
+
+@pytest.mark.parametrize("size_hw", [(480, 640), (100, 37), (1, 1), (3000, 2000)])
+def test_cells_go_back_to_points(size_hw: tuple[int, int]) -> None:
+    frame = Frame(size_hw, *VIT)
+    points = np.random.default_rng(0).uniform(-5, max(size_hw), (20, 2))
+    np.testing.assert_allclose(frame.from_cells(frame.to_cells(points)), points, atol=1e-9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -17,12 +17,14 @@ from dpmo_cli.rps import candidates as module
 from dpmo_cli.rps.candidates import (
     COUNT,
     FEATURES,
+    RECENTRED,
     Asked,
     Candidates,
     ask_candidates,
     positions_in_discs,
+    recentre,
 )
-from dpmo_cli.sam.engine import Encoded, SamEngine
+from dpmo_cli.sam.engine import Answer, Encoded, SamEngine
 from dpmo_cli.sam.models import load_engine, resolve_engine
 from tests.masks.fakes import ENGINES, DiscEngine, FakeEngine, NothingEngine
 
@@ -149,19 +151,49 @@ def test_nano(nano: SamEngine, extent: str, tiles: bool) -> None:
 )
 def test_positions(points: list[tuple[float, float]], radius_px: float) -> None:
     xy = array(points)
-    found = positions_in_discs(xy, np.full(len(xy), radius_px), (HEIGHT, WIDTH))
+    heads = np.stack([xy, np.clip(xy + radius_px / 2, 0, (WIDTH - 1, HEIGHT - 1))], axis=1)
+    found = positions_in_discs(xy, heads, np.full(len(xy), radius_px), (HEIGHT, WIDTH))
     np.testing.assert_array_equal(found[:, 0], xy)
+    np.testing.assert_array_equal(found[:, 1 : 1 + RECENTRED], heads)
     assert ((found >= 0) & (found <= (WIDTH - 1, HEIGHT - 1))).all()
     assert (np.hypot(*(found - xy[:, None]).transpose(2, 0, 1)) <= radius_px + 1e-9).all()
 
 
 def test_positions_far_from_the_border() -> None:
-    (found,) = positions_in_discs(array([(400, 300)]), np.array([50.0]), (1000, 1000))
-    away = np.hypot(*(found - found[0]).T)
-    np.testing.assert_allclose(away, [0] + [9] * 4 + [20] * 7)
-    assert len(np.unique(found.round(6), axis=0)) == COUNT
-    np.testing.assert_allclose(found[1:5].mean(axis=0), (400, 300))
-    np.testing.assert_allclose(found[5:].mean(axis=0), (400, 300))
+    site, head = array([(400, 300)]), array([(410, 290)])
+    (found,) = positions_in_discs(
+        site, np.stack([site, head], axis=1), np.array([50.0]), (1000, 1000)
+    )
+    near, far = found[3:7], found[7:]
+    np.testing.assert_allclose(np.hypot(*(near - head).T), [9] * 4)
+    np.testing.assert_allclose(np.hypot(*(far - site).T), [20] * 5)
+    np.testing.assert_allclose(near.mean(axis=0), head[0])
+    np.testing.assert_allclose(far.mean(axis=0), site[0])
+    assert len(np.unique(found.round(6), axis=0)) == COUNT - 1, "the first head is the site here"
+
+
+class HeadEngine(DiscEngine):
+    """Draws discs ten pixels of the crop above the prompt."""
+
+    def prompt(
+        self,
+        encoded: Encoded,
+        points_xy: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        extent: str | None = None,
+    ) -> Iterator[Answer]:
+        up = points_xy - (0, 10) * (labels == 1)[:, :, None]
+        return super().prompt(encoded, up, labels, extent)
+
+
+def test_heads_are_looked_for_twice() -> None:
+    points = array([(90, 150), (200, 190)])
+    sites, asked, found = recentre(noise((300, 400)), points, HeadEngine(), Method())
+    assert asked.all()
+    np.testing.assert_allclose(found, sites.xy - (0, 20), atol=4)
+    positions = ask_candidates(noise((300, 400)), points, HeadEngine(), Method()).positions_xy
+    np.testing.assert_array_equal(positions[:, RECENTRED], found)
+    np.testing.assert_allclose(positions[:, 1], sites.xy - (0, 10), atol=4)
 
 
 @pytest.mark.parametrize("name", POINTS)
@@ -248,9 +280,11 @@ def test_features_by_hand() -> None:
     """A lone site in the middle of 64 x 64 px: a cell is a pixel, the disc has 16 px."""
     found = ask_candidates(noise((64, 64)), array([(31.5, 31.5)]), OneDisc(), Method(tiles=False))
     assert found.discs.radii_px.tolist() == [16]
-    np.testing.assert_allclose(feature(found, "offset")[0], [0] + [0.18] * 4 + [0.4] * 7, atol=1e-6)
-    np.testing.assert_allclose(feature(found, "x")[0, 1:5], [0.18, 0, -0.18, 0], atol=1e-6)
-    np.testing.assert_allclose(feature(found, "y")[0, 1:5], [0, 0.18, 0, -0.18], atol=1e-6)
+    np.testing.assert_allclose(
+        feature(found, "offset")[0], [0] * 3 + [0.18] * 4 + [0.4] * 5, atol=1e-6
+    )
+    np.testing.assert_allclose(feature(found, "x")[0, 3:7], [0.18, 0, -0.18, 0], atol=1e-6)
+    np.testing.assert_allclose(feature(found, "y")[0, 3:7], [0, 0.18, 0, -0.18], atol=1e-6)
     # Discs of half the radius: a quarter of the area, and all alike.
     np.testing.assert_allclose(feature(found, "part of disc"), -2, atol=0.05)
     np.testing.assert_allclose(feature(found, "agreement"), 1)
@@ -263,6 +297,11 @@ def test_features_by_hand() -> None:
     np.testing.assert_allclose(feature(found, "radius"), 4)
     np.testing.assert_allclose(feature(found, "spacing"), 3, err_msg="a lone site: the limit")
     assert not feature(found, "part nearer to others").any()
+    # The head's middle is the site here.
+    np.testing.assert_allclose(feature(found, "x from the head"), feature(found, "x"), atol=1e-5)
+    np.testing.assert_allclose(
+        feature(found, "away from the head"), feature(found, "offset"), atol=1e-5
+    )
 
 
 def test_masks_that_stray_to_others() -> None:

@@ -12,9 +12,19 @@ from numpy.typing import NDArray
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.masks.method import Method
-from dpmo_cli.rps.candidates import COUNT, Candidates, ask_candidates
+from dpmo_cli.rps.candidates import COUNT, RECENTRED, Candidates, ask_candidates
 from dpmo_cli.rps.policy import Policy
-from dpmo_cli.rps.selection import FIRST, RANK, RPS, SCORE, SELECTORS, WITH_POLICY, Selector, moved
+from dpmo_cli.rps.selection import (
+    FIRST,
+    HEAD,
+    RANK,
+    RPS,
+    SCORE,
+    SELECTORS,
+    WITH_POLICY,
+    Selector,
+    moved,
+)
 from dpmo_cli.rps.weights import EMBEDDED_FOLDER, find_weights
 from tests.masks.fakes import DiscEngine, FakeEngine, NoiseEngine, NothingEngine
 from tests.rps.test_candidates import POINTS, UNASKED, array, noise
@@ -171,7 +181,21 @@ def test_moved_by_hand() -> None:
 
 
 def test_the_selectors() -> None:
-    assert set(WITH_POLICY) < set(SELECTORS) == {RPS, RANK, SCORE, FIRST}
+    assert set(WITH_POLICY) < set(SELECTORS) == {RPS, RANK, HEAD, SCORE, FIRST}
+
+
+def test_head_takes_the_middle_of_the_head() -> None:
+    points = np.array([(20.0, 20.0), (31.5, 24.0), (70.0, 40.0), (np.nan, 3.0), (-5.0, 2.0)])
+    image = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    engine, method = DiscEngine(), Method()
+    candidates = ask_candidates(image, points, engine, method)
+    found = Selector(HEAD).select(image, points, engine, method)
+    assert not found.rejected.any()
+    site = candidates.sites.site_of_point[:3]
+    np.testing.assert_array_equal(
+        found.points_xy[:3], candidates.positions_xy[site, RECENTRED], err_msg="as the candidate"
+    )
+    np.testing.assert_array_equal(found.points_xy[3:], points[3:])
 
 
 def _folder(path: Path) -> None:

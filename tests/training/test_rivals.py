@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 
 from dpmo_cli.masks.method import Method
 from dpmo_cli.rps.candidates import COUNT
+from dpmo_cli.rps.candidates import RECENTRED as AT_HEAD
 from dpmo_cli.rps.policy import Policy
 from dpmo_cli.training.rivals import (
     FIRST,
@@ -47,21 +47,20 @@ def measured(points: Any = POINTS) -> Measured:
     return Measured(scene, Located(states, candidates.positions_xy))
 
 
-def measure(choose: Choose, *, name: str = "one", recentred: bool = False) -> Standing:
+def measure(choose: Choose) -> Standing:
     engine: Any = DiscEngine()
-    (found,) = stand(
-        name, choose, {"set": [measured()]}, engine, METHOD, recentred=recentred, samples=10
-    )
+    (found,) = stand("one", choose, {"set": [measured()]}, engine, METHOD, samples=10)
     return found
 
 
 def test_what_plain_rivals_choose() -> None:
     states = measured().located.states
     rivals = plain_rivals(0)
-    assert set(rivals) == {FIRST, SCORE, RANDOM, ORACLE}
+    assert set(rivals) == {FIRST, SCORE, RANDOM, RECENTRED, ORACLE}
     chosen = {name: choose(states) for name, choose in rivals.items()}
     assert not any(dropped.any() for _, dropped in chosen.values())
     assert chosen[FIRST][0].tolist() == [0] * 4
+    assert chosen[RECENTRED][0].tolist() == [AT_HEAD] * 4
     np.testing.assert_array_equal(chosen[SCORE][0], states.scores.argmax(axis=1))
     np.testing.assert_array_equal(chosen[ORACLE][0], states.ious.argmax(axis=1))
     at_random = chosen[RANDOM][0]
@@ -91,12 +90,6 @@ def test_dropped_points() -> None:
 
     found = measure(drop)
     assert (found.kept, found.located, found.count_mae) == (3, 4, 0.0)
-
-
-def test_recentring() -> None:
-    found = measure(plain_rivals(0)[FIRST], name=RECENTRED, recentred=True)
-    assert math.isnan(found.chosen_iou)
-    assert found.kept == 4
 
 
 def test_a_policy_chooses_its_likeliest_action() -> None:
