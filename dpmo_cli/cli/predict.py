@@ -32,8 +32,8 @@ def predict(
         str,
         typer.Option(
             envvar="DPMO_SELECTOR",
-            help="Where each person is prompted: rps or rank (policies), score (SAM's own), or "
-            "first (where located).",
+            help="Where each person is prompted: rps or rank (policies), head (the middle of the "
+            "head), score (SAM's own), or first (where located).",
         ),
     ] = "rps",
     reject: Annotated[
