@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dpmo_cli.cli import options
 from dpmo_cli.cli.console import print_json, say
 
 
 def selftest(
-    sam: Annotated[
-        str, typer.Option(envvar="DPMO_SAM", help="nano, vit_b, vit_l or vit_h.")
-    ] = "nano",
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(envvar="DPMO_CHECKPOINT", help="Your own weights for --sam."),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(envvar="DPMO_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
-    ] = "auto",
+    sam: options.Sam = "nano",
+    checkpoint: options.Checkpoint = None,
+    device: options.Device = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", envvar="DPMO_QUIET", help="No progress.")
-    ] = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure weights on four rendered crowds with true masks, and remember it.
 
