@@ -148,7 +148,7 @@ def test_commands_of_commands_have_tables_too(dpmo: Dpmo, crowd: Crowd, tmp_path
     [
         pytest.param("a = ", "is no valid TOML", id="broken"),
         pytest.param("\xff", "is no valid TOML", id="not UTF-8"),
-        pytest.param("sam = 'nano'", "unknown sam; known here: convert, merge", id="no table"),
+        pytest.param("sam = 'nano'", "unknown sam; known here: convert, predict", id="no table"),
         pytest.param("[covert]", "unknown covert; known here: convert", id="unknown command"),
         pytest.param("convert = 3", "convert is a command; write [convert]", id="no table of it"),
         pytest.param("[convert]\nsum = 1", "unknown convert.sum; known", id="unknown option"),
