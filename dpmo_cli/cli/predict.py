@@ -16,6 +16,7 @@ from dpmo_cli.cli.convert import report
 from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, UsageError
 
 STDIN = "-"
+MIN_SCORE = 0.5
 
 
 def predict(
@@ -45,11 +46,12 @@ def predict(
         ),
     ] = False,
     min_score: Annotated[
-        float,
+        float | None,
         typer.Option(
-            envvar="DPMO_MIN_SCORE", help="People located with a lower score are left out, 0 to 1."
+            envvar="DPMO_MIN_SCORE",
+            help="People located with a lower score are left out, 0 to 1. Default: 0.5.",
         ),
-    ] = 0.5,
+    ] = None,
     points: Annotated[
         Path | None,
         typer.Option(
@@ -102,7 +104,9 @@ def predict(
         ownership=ownership,
     )
     options.check_out(out)
-    if not 0 < min_score < 1:
+    if min_score is not None and points is not None:
+        raise UsageError("--min-score is for our localiser; leave it out, or --points")
+    if min_score is not None and not 0 < min_score < 1:
         raise UsageError(f"--min-score {min_score}: must lie between 0 and 1")
 
     from dpmo_cli.datasets.photos import PREDICTIONS, Photos
@@ -129,7 +133,7 @@ def predict(
         method,
         selector=selector,
         reject=reject,
-        min_score=min_score,
+        min_score=MIN_SCORE if min_score is None else min_score,
         points_given=points is not None,
         locator=locator,
         policy=policy,

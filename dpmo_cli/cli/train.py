@@ -162,7 +162,7 @@ def rps(
         int, typer.Option(min=0, help="Real crowds to train on, of each dataset.")
     ] = 6,
     checks: Annotated[int, typer.Option(min=1, help="Scenes of each validation set.")] = 4,
-    rounds: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 1500,
+    rounds: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 400,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each way.")] = 3,
     extent: Annotated[
         str, typer.Option(help="nnec, head or visible: what masks are rewarded for.")
@@ -186,11 +186,13 @@ def rps(
     _check_places(out, None, "weights")
 
     from dataclasses import replace
+    from hashlib import sha256
 
     from dpmo_cli.masks.method import default_method
     from dpmo_cli.rps.locator import load_locator
     from dpmo_cli.rps.weights import find_weights
     from dpmo_cli.sam.models import load_engine, resolve_engine
+    from dpmo_cli.sam.weights import sha256_of
     from dpmo_cli.training.checkpoint import make_folder
     from dpmo_cli.training.policies import PolicyTraining
     from dpmo_cli.training.rps import rivals_lines, train_rps
@@ -201,11 +203,14 @@ def rps(
     spec = resolve_engine(sam, checkpoint=checkpoint, device=device)
     engine = load_engine(spec)
     method = replace(default_method(spec.name), extent=extent)
+    locator_path = find_weights("locator", locator)
+    # States of another network, localiser or extent are others.
+    made_with = f"{spec.weights_sha256} {sha256_of(locator_path)} {extent}"
     training, sets = gather(
         data,
         root,
-        out,
-        load_locator(find_weights("locator", locator), spec.device),
+        out / "states" / sha256(made_with.encode()).hexdigest()[:12],
+        load_locator(locator_path, spec.device),
         engine,
         method,
         crowds=crowds,

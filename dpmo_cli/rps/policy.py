@@ -14,8 +14,6 @@ from dpmo_cli.sam.checkpoint import load_state_dict
 
 WIDTH = 64
 EMBEDDED_WIDTH = 24
-FIRST_REJECT = -4.0
-"""An untrained policy keeps nearly every point."""
 
 
 class Policy(nn.Module):
@@ -47,7 +45,7 @@ class Policy(nn.Module):
         last = self.reject[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
-        nn.init.constant_(last.bias, FIRST_REJECT)
+        nn.init.zeros_(last.bias)
 
     def normalise_by(self, features: Tensor, embedding: Tensor) -> None:
         """Take shift and scale from (n, K, F) features and (n, K, C) embeddings."""

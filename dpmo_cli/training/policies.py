@@ -37,7 +37,7 @@ class PolicyTraining:
             that is left out.
     """
 
-    rounds: int = 1500
+    rounds: int = 400
     batch: int = 256
     group: int = 8
     updates: int = 2
@@ -46,7 +46,7 @@ class PolicyTraining:
     decay: float = 0.02
     clip: float = 0.2
     beta: float = 0.02
-    noise: float = 0.1
+    noise: float = 0.2
 
 
 @dataclass(frozen=True)

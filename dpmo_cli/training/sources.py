@@ -188,7 +188,7 @@ def kept_states(path: Path, make: Callable[[], Located]) -> Located:
 def gather(
     data: Path,
     root: Path,
-    out: Path,
+    folder: Path,
     locator: Locator,
     engine: SamEngine,
     method: Method,
@@ -199,12 +199,12 @@ def gather(
     datasets: Sequence[str] = ("shanghaitech-a", "shanghaitech-b"),
     say: Callable[[str], None] = print,
 ) -> tuple[list[Located], dict[str, list[Measured]]]:
-    """States to train on, and validation scenes by the name of their set; kept in `out/states`.
+    """States to train on, and validation scenes by the name of their set; kept in a folder.
 
     Args:
         data: folder that holds PennFudanPed and COCO_panoptic_100.
         root: folder that holds the datasets of real crowds.
-        out: folder of the run.
+        folder: of states that were made with the same network, localiser and method.
         locator: finds the points.
         engine: answers the prompts.
         method: that masks are made with.
@@ -216,7 +216,6 @@ def gather(
     """
     label = labeller(engine, method)
     opened = [open_dataset(name, root) for name in datasets]
-    folder = out / "states"
 
     def located(source: Source, threshold: float, most: int) -> Located:
         found = kept_states(

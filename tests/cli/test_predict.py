@@ -300,7 +300,7 @@ def test_points_outside_the_image(
         torch.manual_seed(0)
         network = resolve_engine("nano", device="cpu").weights_sha256
         write_policy(Policy(2), tmp_path / "rps.safetensors", network)
-        options += ["--policy", "rps.safetensors", "--reject"]
+        options += ["--policy", "rps.safetensors"]
     for name, inside in (("p.csv", 0), ("q.csv", 2)):
         command = ("predict", "album/a.png", "--out", name[0], "--points", name)
         assert dpmo(*command, *options).code == 0

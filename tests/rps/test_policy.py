@@ -14,7 +14,7 @@ from torch import Tensor
 from dpmo_cli.errors import UsageError
 from dpmo_cli.rps.candidates import COUNT, FEATURES
 from dpmo_cli.rps.locator import Locator
-from dpmo_cli.rps.policy import FIRST_REJECT, Policy, load_policy
+from dpmo_cli.rps.policy import Policy, load_policy
 from dpmo_cli.training.rps import write_policy
 
 CHANNELS = 5
@@ -40,7 +40,7 @@ def test_an_action_for_each_candidate_and_one_that_rejects(policy: Policy) -> No
     logits = policy(*draw())
     assert logits.shape == (6, COUNT + 1)
     # An untrained policy keeps nearly every point, whatever it sees.
-    assert logits[:, -1].tolist() == [FIRST_REJECT] * 6
+    assert logits[:, -1].tolist() == [0.0] * 6
     assert logits[:, :-1].std() > 0
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from dpmo_cli.rps import policy as policy_module
 from dpmo_cli.rps.candidates import COUNT, FEATURES
 from dpmo_cli.rps.policy import Policy
 from dpmo_cli.training.policies import (
@@ -51,9 +50,7 @@ def right(policy: Policy, states: States) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_way_learns(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # So rare at first that a short training would hardly ever try it.
-    monkeypatch.setattr(policy_module, "FIRST_REJECT", 0.0)
+def test_each_way_learns(way: str) -> None:
     before = right(train_policy(toy(), way, replace(QUICK, rounds=1), 0), toy(seed=1))
     policy = train_policy(toy(), way, QUICK, 0)
     after = right(policy, toy(seed=1))
