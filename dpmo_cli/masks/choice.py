@@ -16,6 +16,9 @@ from dpmo_cli.masks.method import HEAD_AREA, POINT, PREDICTED, RETAINED, STABILI
 
 STABILITY_OFFSET = 1.0
 """Logits by which the threshold is moved up and down; segment-anything's own value."""
+RAMP = 0.01
+"""Logits over which a cell comes to count in a score: rounding, which differs between batches of
+other sizes, would tip cells that lie on a threshold, and the scores with them."""
 RIVAL_SCORE = 0.9
 """A candidate with this part of the best score rivals it."""
 RIVAL_IOU = 0.5
@@ -89,8 +92,10 @@ def choose(
     positive = logits > 0
     bound = disc if extent in IN_DISC else torch.ones_like(disc)
     kept = positive & bound
-    retained = _share(positive & disc, positive)
-    stability = _share((logits > STABILITY_OFFSET) & bound, (logits > -STABILITY_OFFSET) & bound)
+    filled = counting(logits)
+    retained = _share(filled * disc, filled)
+    surely, maybe = counting(logits - STABILITY_OFFSET), counting(logits + STABILITY_OFFSET)
+    stability = _share(surely * bound, maybe * bound)
     holds = positive[rows, :, row, column]
     predicted = predicted_ious.clamp(0, 1)
     scores = torch.ones_like(predicted)
@@ -135,3 +140,8 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
     """Pixels of a mask in parts of another's, (n, c) float32; zero where the other is empty."""
     counts = whole.sum(dim=(2, 3))
     return part.sum(dim=(2, 3)) / counts.clamp(min=1)
+
+
+def counting(logits: Tensor) -> Tensor:
+    """How much cells count as mask, 0 to 1: all of those above zero, but for RAMP."""
+    return (logits / RAMP).clamp(0, 1)

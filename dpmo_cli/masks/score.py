@@ -26,8 +26,8 @@ def features(
 
     Args:
         predicted_iou, stability: (n,) of the chosen candidates.
-        areas_px: (n,) pixels of the masks, at least one each.
-        claimed_px: (n,) pixels before ownership was settled, at least one each.
+        areas_px: (n,) pixels of the masks, above zero.
+        claimed_px: (n,) pixels before ownership was settled, above zero.
         radii_px: (n,) discs.
     """
     columns = [

@@ -20,6 +20,7 @@ from dpmo_cli.geometry.points import FloatArray, Sites, group_points
 from dpmo_cli.geometry.rle import Rle, WindowXYXY, frame_rle
 from dpmo_cli.geometry.tiles import Tile, adaptive_tiles, whole_image
 from dpmo_cli.masks import reasons
+from dpmo_cli.masks.choice import RAMP
 from dpmo_cli.masks.claims import (
     TILES_AT_ONCE,
     Claims,
@@ -41,6 +42,8 @@ from dpmo_cli.masks.ownership import (
 from dpmo_cli.masks.score import FEATURES, features
 from dpmo_cli.sam.engine import PromptEngine
 
+LEAST_COUNT = 1e-6
+"""What a pixel of a mask counts at least, so that every mask has an area."""
 TARGET_RADIUS_PX = {256: 32.0, 1024: 64.0}
 """Radius that the tiles give to discs in the frame of nano (256 px) and of SAM's ViTs."""
 
@@ -192,8 +195,8 @@ def segment_image(
     tiles = plan_tiles(sites, discs, chosen, size_hw, engine.frame_px, method)
     for start in range(0, len(tiles), TILES_AT_ONCE):
         claim_tiles(image, tiles[start : start + TILES_AT_ONCE], sites, engine, method, claims)
-    masks = _settle(sites, claims, size_hw, method)
-    evidence = _evidence(claims, masks)
+    masks, areas = _settle(sites, claims, size_hw, method)
+    evidence = _evidence(claims, areas)
     if engine.calibration is not None and method.extent in engine.calibration.curves:
         masked = ~np.isnan(evidence[:, 0])
         expected = engine.calibration.expected_iou(evidence[masked], method.extent)
@@ -217,8 +220,13 @@ def segment_image(
 
 def _settle(
     sites: Sites, claims: Claims, size_hw: tuple[int, int], method: Method
-) -> list[SiteMask | None]:
-    """Share the pixels out and write what each site owns as run lengths."""
+) -> tuple[list[SiteMask | None], FloatArray]:
+    """Share the pixels out and write what each site owns as run lengths.
+
+    Returns:
+        The masks, and (S, 2) float64, the pixels that each owns and that it had claimed, as they
+        count in a score; zero without a mask.
+    """
     begin = perf_counter()
     owner = None
     if method.ownership is not None:
@@ -233,6 +241,7 @@ def _settle(
     claims.seconds.own += perf_counter() - begin
     begin = perf_counter()
     masks: list[SiteMask | None] = []
+    areas = np.zeros((len(sites), 2))
     for index, (claim, window) in enumerate(zip(claims.masks, claims.windows, strict=True)):
         owned = claim
         if claim is not None and owner is not None:
@@ -244,24 +253,36 @@ def _settle(
             masks.append(None)
         else:
             masks.append(_site_mask(owned, window, size_hw))
+            areas[index] = _counting_px(owned, claim, claims.logits[index])
     claims.seconds.rle += perf_counter() - begin
-    return masks
+    return masks, areas
 
 
-def _evidence(claims: Claims, masks: list[SiteMask | None]) -> FloatArray:
+def _counting_px(
+    owned: NDArray[np.bool_],
+    claim: NDArray[np.bool_] | None,
+    logits: NDArray[np.float32] | None,
+) -> tuple[float, float]:
+    """Pixels owned and claimed; those whose logit is hardly above zero count for less.
+
+    So rounding moves a score by as little as it moves the logits.
+    """
+    assert claim is not None
+    if logits is None:
+        return float(owned.sum()), float(claim.sum())
+    counts = np.clip(logits.astype(np.float64) / RAMP, LEAST_COUNT, 1)
+    return float(counts[owned].sum()), float(counts[claim].sum())
+
+
+def _evidence(claims: Claims, areas: FloatArray) -> FloatArray:
     """What the score of each site's mask is made of: (S, k) float64, NaN without a mask."""
-    found = [
-        (index, mask.area_px, int(np.count_nonzero(claim)))
-        for index, (mask, claim) in enumerate(zip(masks, claims.masks, strict=True))
-        if mask is not None and claim is not None
-    ]
-    masked, areas, claimed = np.array(found, dtype=np.int64).reshape(-1, 3).T
-    evidence = np.full((len(masks), len(FEATURES)), np.nan)
+    masked = areas[:, 0] > 0
+    evidence = np.full((len(areas), len(FEATURES)), np.nan)
     evidence[masked] = features(
         claims.scores.predicted_iou[masked],
         claims.scores.stability[masked],
-        areas.astype(np.float64),
-        claimed.astype(np.float64),
+        areas[masked, 0],
+        areas[masked, 1],
         claims.radii[masked],
     )
     return evidence
