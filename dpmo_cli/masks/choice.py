@@ -16,7 +16,7 @@ from dpmo_cli.masks.method import HEAD_AREA, POINT, PREDICTED, RETAINED, STABILI
 
 STABILITY_OFFSET = 1.0
 """Logits by which the threshold is moved up and down; segment-anything's own value."""
-RAMP = 0.01
+RAMP = 0.1
 """Logits over which a cell comes to count in a score: rounding, which differs between batches of
 other sizes, would tip cells that lie on a threshold, and the scores with them."""
 RIVAL_SCORE = 0.9
@@ -143,5 +143,5 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def counting(logits: Tensor) -> Tensor:
-    """How much cells count as mask, 0 to 1: all of those above zero, but for RAMP."""
-    return (logits / RAMP).clamp(0, 1)
+    """How much cells count as mask, 0 to 1: half at zero, all and nothing half a RAMP from it."""
+    return (logits / RAMP + 0.5).clamp(0, 1)
