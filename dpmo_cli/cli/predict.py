@@ -30,13 +30,13 @@ def predict(
     ],
     out: Annotated[Path, typer.Option(envvar="DPMO_OUT", help="Folder for the results.")],
     selector: Annotated[
-        str,
+        str | None,
         typer.Option(
             envvar="DPMO_SELECTOR",
             help="Where each person is prompted: rps or rank (policies), head (the middle of the "
-            "head), score (SAM's own), or first (where located).",
+            "head), score (SAM's own), or first (where located). Default: rps; --points: first.",
         ),
-    ] = "rps",
+    ] = None,
     reject: Annotated[
         bool,
         typer.Option(
@@ -123,6 +123,7 @@ def predict(
     from dpmo_cli.pipeline.convert import Job, run_job
     from dpmo_cli.pipeline.predict import resolve_finder
     from dpmo_cli.pipeline.settings import Settings
+    from dpmo_cli.rps.selection import FIRST, RPS
     from dpmo_cli.sam.models import load_engine, resolve_engine
 
     spec = resolve_engine(
@@ -131,7 +132,8 @@ def predict(
     finder = resolve_finder(
         spec,
         method,
-        selector=selector,
+        # Who gives points means these, unless a policy is asked for.
+        selector=selector or (RPS if points is None or policy or reject else FIRST),
         reject=reject,
         min_score=MIN_SCORE if min_score is None else min_score,
         points_given=points is not None,

@@ -107,7 +107,7 @@ def plan_pairs(pred: Path, entries: Mapping[str, Entry], truth: Truth) -> Plan[E
     matched = match_entries(pred, entries, names)
     if not matched.of_image:
         shown = [f"{name!r}" for name in (*list(entries)[:1], names[0])]
-        hint = f", as {' there and '.join(shown)} here" if len(shown) == 2 else ""
+        hint = f", as {' here and '.join(shown)} there" if len(shown) == 2 else ""
         raise UsageError(f"--pred {pred}: none of its images is in {truth.name}{hint}; check both")
     return Plan(truth, matched)
 

@@ -154,7 +154,7 @@ def test_the_real_heads_of_nwpu(dpmo: Dpmo) -> None:
         pytest.param(
             ["--root", "data", "--pred", "other.csv"],
             2,
-            "--pred other.csv: none of its images is in csv, as 'z' there and",
+            "--pred other.csv: none of its images is in csv, as 'z' here and",
             id="other images",
         ),
         pytest.param(
