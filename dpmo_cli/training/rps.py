@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.torch import save_file
 
+from dpmo_cli.evaluation.summary import Figure
 from dpmo_cli.masks.method import Method
 from dpmo_cli.outputs.atomic import atomic_path
 from dpmo_cli.rps.policy import Policy
@@ -136,12 +137,12 @@ def write_curves(curves: Sequence[Curve], out: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Canvas
 
     with atomic_path(out / "curves.parquet") as partial:
         pq.write_table(pa.Table.from_pylist([vars(curve) for curve in curves]), partial)
     names = list(dict.fromkeys(curve.truth_set for curve in curves))
-    figure = Figure(figsize=(4 * len(names), 3.2), layout="constrained")
+    figure = Canvas(figsize=(4 * len(names), 3.2), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for panel, truth_set in zip(panels, names, strict=True):
         panel.set_title(truth_set)
@@ -194,13 +195,12 @@ def rivals_lines(table: Sequence[Sequence[Standing]]) -> list[str]:
             gap = "" if math.isnan(part_of_gap) else f"{100 * part_of_gap:.0f} %"
             iou = f"{one.chosen_iou:.4f}" if known else ""
             lines.append(
-                f"| {one.name} | {iou} | {gap} | {_figure(one.mean_iou_c)} | {_figure(one.pq)} | "
+                f"| {one.name} | {iou} | {gap} | {_shown(one.mean_iou_c)} | {_shown(one.pq)} | "
                 f"{one.kept} | {one.count_mae:.1f} |"
             )
         lines.append("")
     return lines
 
 
-def _figure(figure: object) -> str:
-    value, low, high = (getattr(figure, name) for name in ("value", "low", "high"))
-    return f"{value:.4f} [{low:.3f}, {high:.3f}]"
+def _shown(figure: Figure) -> str:
+    return f"{figure.value:.4f} [{figure.low:.3f}, {figure.high:.3f}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -234,7 +235,7 @@ def gather(
             checked = list(photo_sources(opened, each, label, validation=True))
         else:
             checked = [
-                Source(scene.name.replace("/", "_"), lambda scene=scene: scene)  # type: ignore[misc]
+                Source(scene.name.replace("/", "_"), partial(_as_it_is, scene))
                 for scene in load_set(name, data, limit=checks)
             ]
         sets[name] = []
@@ -243,6 +244,10 @@ def gather(
             # What was not asked about is not to be found either.
             sets[name].append(Measured(_asked_part(scene, found), found))
     return training, sets
+
+
+def _as_it_is(scene: TruthScene) -> TruthScene:
+    return scene
 
 
 def _asked_part(scene: TruthScene, found: Located) -> TruthScene:

@@ -23,7 +23,6 @@ from dpmo_cli.outputs.validate import validate_run
 from dpmo_cli.pipeline.predict import resolve_finder
 from dpmo_cli.rps.locator import load_locator, locate
 from dpmo_cli.rps.policy import Policy
-from dpmo_cli.rps.weights import EMBEDDED_FOLDER
 from dpmo_cli.sam.models import EngineSpec, resolve_engine
 from dpmo_cli.training.rps import write_policy
 from tests.conftest import Dpmo, FakeEngine, Outcome, draw_people, moments, tree
@@ -145,9 +144,6 @@ def test_the_real_network(dpmo: Dpmo, album: Path, locator_file: Path, tmp_path:
 def test_the_embedded_weights(
     selector: str, dpmo: Dpmo, nano: None, album: Path, tmp_path: Path
 ) -> None:
-    for name in ("locator", selector):
-        if not (EMBEDDED_FOLDER / f"{name}.safetensors").is_file():
-            pytest.skip(f"{name}.safetensors is not embedded yet")
     command = ("predict", album, "--out", "out", "--selector", selector, "--reject")
     assert dpmo(*command, "--min-score", "0.05").code == 0
     assert validate_run(tmp_path / "out") == []
