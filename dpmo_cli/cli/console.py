@@ -16,6 +16,11 @@ def print_json(kind: str, body: Mapping[str, object]) -> None:
     print(json.dumps(document, allow_nan=False))
 
 
+def counted(count: int, thing: str) -> str:
+    """So many things: `1 image`, `2,000 images`."""
+    return f"{count:,} {thing}{'s' * (count != 1)}"
+
+
 def say(line: str) -> None:
     """Print one line for a person, on stderr."""
     print(line, file=sys.stderr)

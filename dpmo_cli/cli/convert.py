@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpmo_cli.cli import options
-from dpmo_cli.cli.console import print_json, say, warn
+from dpmo_cli.cli.console import counted, print_json, say, warn
 
 if TYPE_CHECKING:
     from dpmo_cli.pipeline.convert import Summary
@@ -128,13 +128,15 @@ def report(summary: Summary, out: Path, *, json: bool, quiet: bool, kind: str = 
     """Say how a run ended: for people on stderr, as one JSON object on stdout."""
     counts = summary.finished.counts
     if counts.failed_images:
-        warn(f"{counts.failed_images} of {counts.images} images failed; mend them and run again")
+        images = counted(counts.images, "image")
+        warn(f"{counts.failed_images:,} of {images} failed; mend what is named and run again")
     if not quiet:
         if not summary.changed:
             say(f"dpmo: {out}: up to date, nothing to do")
         say(
-            f"dpmo: {out}: {counts.masks} masks for {counts.points} points in {counts.images} "
-            f"images, {counts.flagged} to review, {summary.seconds:.1f} s"
+            f"dpmo: {out}: {counted(counts.masks, 'mask')} for {counted(counts.points, 'point')} "
+            f"in {counted(counts.images, 'image')}, {counts.flagged:,} to review, "
+            f"{summary.seconds:.1f} s"
         )
     if json:
         print_json(

@@ -1,7 +1,8 @@
-"""`dpmo datasets detect | inspect`: which dataset is it, and what is in it."""
+"""`dpmo datasets detect | inspect | list`: which dataset is it, and what is in it."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,7 +33,10 @@ def detect_command(
     if json:
         print_json("detection", {"root": str(root), "found": [asdict(one) for one in found]})
     elif not found:
-        raise UsageError(f"no known dataset found in {root}; known: {', '.join(DATASET_NAMES)}")
+        raise UsageError(
+            f"no known dataset found in {root}; known: {', '.join(DATASET_NAMES)}; "
+            "give the folder that holds the dataset as it was published"
+        )
     else:
         for one in found:
             typer.echo(f"{one.name}  {one.confidence:.0%}  {one.why}")
@@ -63,6 +67,34 @@ def inspect_command(
             warn(finding.what)
     if found.total.unreadable:
         raise typer.Exit(EXIT_PARTIAL)
+
+
+@app.command("list")
+def list_command(
+    dataset: Annotated[str, typer.Option(help="Name of the dataset, or auto.")],
+    root: Annotated[Path, typer.Option(help="Folder of the dataset.")],
+    split: Annotated[
+        str | None, typer.Option(help="Only this split; all labelled ones without it.")
+    ] = None,
+    held_out: Annotated[
+        bool | None,
+        typer.Option(
+            "--held-out/--not-held-out",
+            help="Only the images that our own training keeps for validation, or only the others: "
+            'SHA-1 of "dataset/file name" divisible by five, or not.',
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Print the paths of the images, one a line: a list for `dpmo predict -` and other tools."""
+    from dpmo_cli.datasets.registry import open_dataset
+    from dpmo_cli.evaluation.truth import held_out as is_held_out
+
+    opened = open_dataset(dataset, root)
+    for name in opened.splits() if split is None else (split,):
+        for entry in opened.entries(name):
+            if held_out is None or is_held_out(opened.name, entry.file_name) == held_out:
+                typer.echo(os.fsencode(entry.image_path))
 
 
 def _print_table(found: Inspection) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpmo_cli.cli.console import print_json, say
+from dpmo_cli.cli.console import counted, print_json, say
 from dpmo_cli.cli.evaluate_counts import counts_command
 from dpmo_cli.cli.evaluate_points import points_command
 from dpmo_cli.cli.figures import (
@@ -16,7 +16,6 @@ from dpmo_cli.cli.figures import (
     Quiet,
     Samples,
     Seed,
-    images_of,
     number,
     range_of,
     resampled,
@@ -128,15 +127,15 @@ def _about(
 def _left_out(plan: Plan) -> Iterator[str]:
     if plan.images_left_out:
         why = "that failed" if plan.truth is None else "that the truth does not have"
-        yield f"left out: {images_of(plan.images_left_out)} of the run {why}"
+        yield f"left out: {counted(plan.images_left_out, 'image')} of the run {why}"
     if plan.truth_images_left_out:
         why = "beyond the run's limit or shard" if plan.run.limited else "in other splits"
-        yield f"left out: {images_of(plan.truth_images_left_out)} of the truth {why}"
+        yield f"left out: {counted(plan.truth_images_left_out, 'image')} of the truth {why}"
 
 
 def _mask_lines(plan: Plan, found: Summary) -> Iterator[str]:
     yield (
-        f"{images_of(found.images)}, extent {plan.run.extent}: {found.points:,} points, "
+        f"{counted(found.images, 'image')}, extent {plan.run.extent}: {found.points:,} points, "
         f"{found.points_with_truth:,} on true instances ({found.points_without_mask:,} of them "
         f"without a mask), {found.points_off_truth:,} on none, {found.points_outside:,} outside"
     )
@@ -162,9 +161,9 @@ def _mask_lines(plan: Plan, found: Summary) -> Iterator[str]:
 
 def _box_lines(found: BoxSummary) -> Iterator[str]:
     yield (
-        f"{images_of(found.images)}: {found.points:,} points, {found.points_with_box:,} with a box "
-        f"({found.points_without_mask:,} of them without a mask), "
-        f"{found.points_without_box:,} without one"
+        f"{counted(found.images, 'image')}: {found.points:,} points, "
+        f"{found.points_with_box:,} with a box "
+        f"({found.points_without_mask:,} of them without a mask), {found.points_without_box:,} without one"
     )
     yield f"\n{'':<18}{'mean':>24}"
     for name in _BOX_ROWS:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpmo_cli.cli.console import print_json, say
+from dpmo_cli.cli.console import counted, print_json, say
 from dpmo_cli.cli.figures import (
     Json,
     Quiet,
     Samples,
     Seed,
-    images_of,
     range_of,
     resampled,
     shown,
@@ -23,6 +22,7 @@ from dpmo_cli.cli.true_heads import (
     HELP_PRED,
     DatasetName,
     GtLoc,
+    PredictedOnly,
     Root,
     Split,
     about,
@@ -45,6 +45,7 @@ def counts_command(
     root: Root = None,
     gt_loc: GtLoc = None,
     split: Split = None,
+    predicted_only: PredictedOnly = False,
     json: Json = False,
     samples: Samples = 1000,
     seed: Seed = 0,
@@ -53,7 +54,7 @@ def counts_command(
     """Compare predicted counts with the number of true heads: MAE, RMSE, NAE and bias.
 
     Images match by their path without suffix, else by their name where only one bears it. An
-    image without a prediction counts as if nobody had been found in it.
+    image without a prediction counts as if nobody had been found in it, unless you say so.
     """
     from dpmo_cli.evaluation.point_plan import count_all, plan_pairs
     from dpmo_cli.evaluation.predicted import open_counts
@@ -61,7 +62,7 @@ def counts_command(
     from dpmo_cli.pipeline.progress import RunProgress
 
     truth = open_truth(dataset, root, gt_loc, split)
-    plan = plan_pairs(pred, open_counts(pred, split), truth)
+    plan = plan_pairs(pred, open_counts(pred, split), truth, predicted_only=predicted_only)
     if not quiet:
         for line in warnings_of(plan):
             say(f"dpmo: {line}")
@@ -78,7 +79,8 @@ def counts_command(
 
 def _lines(found: CountSummary) -> Iterator[str]:
     yield (
-        f"{images_of(found.images)}, {found.images_without_people:,} of them without people: "
+        f"{counted(found.images, 'image')}, "
+        f"{found.images_without_people:,} of them without people: "
         f"{found.predicted_people:,.10g} counted, {found.true_people:,} true"
     )
     yield f"\n{'people':<16}{'images':>8}" + "".join(f"{one:>{_WIDTH}}" for one, *_ in _COLUMNS)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpmo_cli.cli.console import print_json, say
-from dpmo_cli.cli.figures import Json, Quiet, Samples, Seed, images_of, resampled, shown
+from dpmo_cli.cli.console import counted, print_json, say
+from dpmo_cli.cli.figures import Json, Quiet, Samples, Seed, resampled, shown
 from dpmo_cli.cli.true_heads import (
     HELP_PRED,
     DatasetName,
     GtLoc,
+    PredictedOnly,
     Root,
     Split,
     about,
@@ -35,6 +36,7 @@ def points_command(
     root: Root = None,
     gt_loc: GtLoc = None,
     split: Split = None,
+    predicted_only: PredictedOnly = False,
     protocol: Annotated[
         str,
         typer.Option(
@@ -53,7 +55,7 @@ def points_command(
     """Compare predicted points with true heads: precision, recall and F1 of a largest matching.
 
     Images match by their path without suffix, else by their name where only one bears it. An
-    image without a prediction counts as if nobody had been found in it.
+    image without a prediction counts as if nobody had been found in it, unless you say so.
     """
     from dpmo_cli.evaluation.localisation import FIXED, PROTOCOLS, RADII_PX
 
@@ -69,7 +71,7 @@ def points_command(
     from dpmo_cli.pipeline.progress import RunProgress
 
     truth = open_truth(dataset, root, gt_loc, split)
-    plan = plan_pairs(pred, open_points(pred, split).entries, truth)
+    plan = plan_pairs(pred, open_points(pred, split).entries, truth, predicted_only=predicted_only)
     if not quiet:
         for line in warnings_of(plan):
             say(f"dpmo: {line}")
@@ -103,8 +105,8 @@ def parse_radii(text: str) -> tuple[float, ...]:
 
 def _lines(found: PointSummary, protocol: str) -> Iterator[str]:
     yield (
-        f"{images_of(found.images)}, protocol {protocol}: {found.predicted_points:,} points, "
-        f"{found.true_points:,} heads"
+        f"{counted(found.images, 'image')}, protocol {protocol}: "
+        f"{found.predicted_points:,} points, {found.true_points:,} heads"
     )
     yield f"\n{'':<18}{'matched':>10}{_cells('precision', 'recall', 'F1')}"
     for row in found.rows:

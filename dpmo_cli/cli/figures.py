@@ -58,8 +58,3 @@ def range_of(low: float, high: float) -> str:
     if not low:
         return f"below {high:.0f}"
     return f"{low:.0f} and more" if math.isinf(high) else f"{low:.0f} to {high:.0f}"
-
-
-def images_of(count: int) -> str:
-    """So many images."""
-    return f"{count:,} image{'s' * (count != 1)}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpmo_cli.cli.console import counted
 from dpmo_cli.cli.convert import HELP_DATASET
-from dpmo_cli.cli.figures import images_of
 
 if TYPE_CHECKING:
     from dpmo_cli.datasets.point_files import FoundPoints
@@ -30,6 +30,14 @@ Split = Annotated[
     str | None, typer.Option(help="Look at this split only. Default: all labelled ones.")
 ]
 
+PredictedOnly = Annotated[
+    bool,
+    typer.Option(
+        "--predicted-only",
+        help="Leave images without a prediction out, instead of counting nobody found in them.",
+    ),
+]
+
 
 def about(
     plan: Plan[FoundPoints] | Plan[float], pred: Path, split: str | None, heads_left_out: int
@@ -40,6 +48,7 @@ def about(
         "truth": plan.truth.name,
         "split": split,
         "images_without_prediction": plan.images_without_prediction,
+        "predicted_only": plan.predicted_only,
         "predictions_left_out": plan.predictions_left_out,
         "heads_left_out": heads_left_out,
     }
@@ -49,18 +58,20 @@ def warnings_of(plan: Plan[FoundPoints] | Plan[float]) -> Iterator[str]:
     """Yield a line for each thing that does not match."""
     if plan.predictions_left_out:
         some = _some(plan.matched.unclaimed)
-        count = images_of(plan.predictions_left_out)
+        count = counted(plan.predictions_left_out, "image")
         yield f"left out: predictions of {count} that the truth does not have ({some})"
     if plan.images_without_prediction:
         some = _some(plan.matched.missing)
-        count = images_of(plan.images_without_prediction)
-        yield f"{count} without a prediction, counted as nobody found ({some})"
+        count = counted(plan.images_without_prediction, "image")
+        how = "left out" if plan.predicted_only else "counted as nobody found"
+        yield f"{count} without a prediction, {how} ({some})"
 
 
 def notes(plan: Plan[FoundPoints] | Plan[float], heads_left_out: int) -> Iterator[str]:
     """Yield what a reader of the table must know."""
     if plan.images_without_prediction:
-        yield f"{images_of(plan.images_without_prediction)} without a prediction"
+        left_out = ", left out" if plan.predicted_only else ""
+        yield f"{counted(plan.images_without_prediction, 'image')} without a prediction{left_out}"
     if heads_left_out:
         yield f"left out: {heads_left_out:,} true heads whose place is NaN or infinite"
 

@@ -28,13 +28,16 @@ def read_count_file(path: Path) -> dict[str, float]:
     """Read the count of each image; other columns are ignored.
 
     Returns:
-        Counts, whole or not, at or above 0, by the path of the image without suffix.
+        Counts, whole or not, at or above 0, by the path of the image without suffix. An image
+        whose count is empty is left out: it could not be read.
 
     Raises:
         InputError: a row is wrong, or an image has two.
     """
     counts: dict[str, float] = {}
     for line, row in read_rows(path, ("image", "count")):
+        if row["count"] == "":
+            continue
         count = number_in(path, line, row, "count")
         name = image_key(row["image"])
         if count < 0:

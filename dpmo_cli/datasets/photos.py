@@ -89,10 +89,11 @@ def _photos_of(given: str) -> list[Path]:
                 raise UsageError(f"{given}: the folder holds no photo ({kinds})")
             return found
         if not path.exists() and glob.has_magic(given):
-            found = [Path(name) for name in glob.glob(given, recursive=True)]
+            fitting = [Path(name) for name in glob.glob(given, recursive=True)]
+            found = [photo for one in fitting for photo in (_below(one) if one.is_dir() else [one])]
             if not found:
-                raise UsageError(f"{given}: no file fits this pattern")
-            return [photo for name in found for photo in _photos_of(str(name))]
+                raise UsageError(f"{given}: no photo fits this pattern")
+            return [_without_dots(photo.parent) / photo.name for photo in found]
     except OSError as error:
         raise UsageError(f"{given}: can't be read ({error.strerror})") from error
     return [_without_dots(path.parent) / path.name]

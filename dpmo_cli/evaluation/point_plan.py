@@ -37,10 +37,12 @@ class Plan(Generic[Entry]):
     Attributes:
         truth: all its images count, those without a prediction as if nobody had been found.
         matched: the predictions by image.
+        predicted_only: leaves images without a prediction out instead.
     """
 
     truth: Truth
     matched: Matched[Entry]
+    predicted_only: bool = False
 
     @property
     def images_without_prediction(self) -> int:
@@ -55,6 +57,8 @@ class Plan(Generic[Entry]):
     def pairs(self) -> Iterator[tuple[TrueImage, TrueHeads, Entry | None]]:
         """Yield image after image. InputError: an annotation can't be used."""
         for index, image in enumerate(self.truth.images):
+            if self.predicted_only and self.matched.get(image.file_name) is None:
+                continue
             yield image, self.truth.heads(index), self.matched.get(image.file_name)
 
 
@@ -91,13 +95,16 @@ class Counted:
         return summarise_counts(self.predicted, self.true, samples, seed)
 
 
-def plan_pairs(pred: Path, entries: Mapping[str, Entry], truth: Truth) -> Plan[Entry]:
+def plan_pairs(
+    pred: Path, entries: Mapping[str, Entry], truth: Truth, *, predicted_only: bool = False
+) -> Plan[Entry]:
     """Find out which predictions belong to which images.
 
     Args:
         pred: where the predictions lie, for messages.
         entries: what is predicted, by the path of the image without suffix.
         truth: the images.
+        predicted_only: leave images without a prediction out.
 
     Raises:
         UsageError: no image has a prediction.
@@ -109,7 +116,7 @@ def plan_pairs(pred: Path, entries: Mapping[str, Entry], truth: Truth) -> Plan[E
         shown = [f"{name!r}" for name in (*list(entries)[:1], names[0])]
         hint = f", as {' here and '.join(shown)} there" if len(shown) == 2 else ""
         raise UsageError(f"--pred {pred}: none of its images is in {truth.name}{hint}; check both")
-    return Plan(truth, matched)
+    return Plan(truth, matched, predicted_only)
 
 
 def locate_all(

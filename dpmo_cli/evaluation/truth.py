@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,11 @@ def discs_at_points(scene: TruthScene) -> tuple[Sites, FloatArray]:
 def is_validation(name: str) -> bool:
     """Whether "dataset/file name" belongs to the validation split, for every model we train."""
     return int(hashlib.sha1(name.encode()).hexdigest(), 16) % 5 == 0
+
+
+def held_out(dataset: str, file_name: str) -> bool:
+    """Whether an image of a dataset belongs to the validation split; its folders do not matter."""
+    return is_validation(f"{dataset}/{PurePosixPath(file_name).name}")
 
 
 def snap_into(mask: NDArray[np.bool_], point_xy: tuple[float, float]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -90,6 +91,16 @@ class SegmentedImage:
     reasons: list[list[str]]
     extent: str
     tiles: int
+
+    def masks_of_points(self) -> tuple[list[Rle | None], FloatArray]:
+        """The mask and (N,) float64 score of each point, none and NaN where it has none."""
+        of_point = self.sites.site_of_point.tolist()
+        found = [self.masks[site] if site >= 0 else None for site in of_point]
+        scores = [
+            math.nan if mask is None else float(self.scores.score[site])
+            for mask, site in zip(found, of_point, strict=True)
+        ]
+        return [None if mask is None else mask.rle for mask in found], np.array(scores, np.float64)
 
 
 @dataclass(frozen=True)

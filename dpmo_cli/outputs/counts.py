@@ -13,12 +13,15 @@ COUNT_COLUMNS = ("image", "count", "masks")
 
 
 def write_counts(path: Path, records: Records) -> None:
-    """Write a line per image that could be read, in the order of the records."""
+    """Write a line per image in the order of the records; empty counts where it can't be read."""
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COUNT_COLUMNS)
         for record in records():
-            if record.error is None:
-                statuses = record.rows["status"].to_pylist()
-                people = sum(status not in NOBODY for status in statuses)
-                table.writerow([record.info.file_name, people, statuses.count(OK)])
+            name = record.info.file_name
+            if record.error is not None:
+                table.writerow([name, "", ""])
+                continue
+            statuses = record.rows["status"].to_pylist()
+            people = sum(status not in NOBODY for status in statuses)
+            table.writerow([name, people, statuses.count(OK)])

@@ -255,10 +255,10 @@ def _make_room(job: Job, store: Store) -> None:
             continue
         if not job.force:
             why = "of an interrupted run" if alike else "made with other settings"
-            raise UsageError(
-                f"--out {job.out}: also holds split {split!r} {why}; name it "
-                "with --split too, use another folder, or replace it with --force"
-            )
+            mend = "use another folder, or replace it with --force"
+            if split in job.dataset.splits():
+                mend = f"name it with --split too, {mend}"
+            raise UsageError(f"--out {job.out}: also holds split {split!r} {why}; {mend}")
         store.forget(split)
 
 

@@ -13,7 +13,6 @@ from dpmo_cli.evaluation.instances import ImageMasks, rles_of_labels
 from dpmo_cli.evaluation.measures import ImageMeasures, measure
 from dpmo_cli.evaluation.summary import Figure, summarise
 from dpmo_cli.geometry.points import FloatArray, IntArray
-from dpmo_cli.geometry.rle import Rle
 from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.rps.candidates import RECENTRED as AT_HEAD
@@ -150,7 +149,7 @@ def _measure(
 ) -> ImageMeasures:
     """What the method makes of points, against the truth that the extent means."""
     scene = one.scene
-    masks, scores = _masks(scene.image, points_xy, engine, method)
+    masks, scores = segment_image(scene.image, points_xy, engine, method).masks_of_points()
     return measure(
         ImageMasks(
             scene.name,
@@ -162,13 +161,3 @@ def _measure(
             np.full(len(points_xy), -1, dtype=np.int64),
         )
     )
-
-
-def _masks(
-    image: NDArray[np.uint8], points_xy: FloatArray, engine: SamEngine, method: Method
-) -> tuple[list[Rle | None], FloatArray]:
-    found = segment_image(image, points_xy, engine, method)
-    of_point = found.sites.site_of_point
-    masks = [found.masks[site] for site in of_point.tolist()]
-    scores = found.scores.score[of_point].astype(np.float64)
-    return [None if mask is None else mask.rle for mask in masks], scores

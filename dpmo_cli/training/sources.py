@@ -16,7 +16,7 @@ from dpmo_cli.datasets.images import read_image
 from dpmo_cli.datasets.registry import open_dataset
 from dpmo_cli.errors import UsageError
 from dpmo_cli.evaluation.compose import ROWS, compose_dense_crowd, ingredients_of
-from dpmo_cli.evaluation.truth import TruthScene, coco_persons, is_validation, penn_fudan
+from dpmo_cli.evaluation.truth import TruthScene, coco_persons, held_out, is_validation, penn_fudan
 from dpmo_cli.evaluation.truth_sets import COMPOSED, CROWD_SIZE_HW, GROUPED, load_set
 from dpmo_cli.geometry.points import FloatArray
 from dpmo_cli.geometry.rle import rle_window
@@ -112,7 +112,7 @@ def photo_sources(
         entries = [
             entry
             for entry in dataset.entries(TRAIN_SPLIT)
-            if is_validation(f"{dataset.name}/{Path(entry.file_name).name}") == validation
+            if held_out(dataset.name, entry.file_name) == validation
         ]
         for index in np.linspace(0, len(entries) - 1, min(count, len(entries))).astype(int):
             entry = entries[index]

@@ -106,13 +106,7 @@ def masks_at(
     """The method on a scene with (N, 2) points of the caller's, px."""
     found = segment_image(scene.image, points_xy, engine, method, hints_xy=hints_xy)
     # Every point of a scene lies inside it, and so has a site.
-    of_point = found.sites.site_of_point
-    masks = [found.masks[site] for site in of_point.tolist()]
-    missing = [mask is None for mask in masks]
-    scores = np.where(missing, np.nan, found.scores.score[of_point].astype(np.float64))
-    return PointMasks(
-        [None if mask is None else mask.rle for mask in masks], scores, found.evidence[of_point]
-    )
+    return PointMasks(*found.masks_of_points(), found.evidence[found.sites.site_of_point])
 
 
 def _steps(engine: SamEngine, method: Method) -> list[Variant]:

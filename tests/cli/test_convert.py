@@ -142,7 +142,7 @@ class TestQuiet:
         assert outcome.code == 3
         error, warning = outcome.lines
         assert error.startswith("dpmo: error: ")
-        assert warning == "dpmo: warning: 1 of 7 images failed; mend them and run again"
+        assert warning == "dpmo: warning: 1 of 7 images failed; mend what is named and run again"
 
 
 class TestDryRun:

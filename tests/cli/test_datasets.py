@@ -126,3 +126,22 @@ def test_importing_the_command_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_list_prints_the_images(root: Path) -> None:
+    """`printf csv/d.png | sha1sum` is divisible by five; its folder does not matter."""
+    names = ("d.png", "f.png", "sub/d.png")
+    (root / "points.csv").write_text(
+        "image,x,y,split\n" + "".join(f"{name},1,1,val\n" for name in names) + "c.png,,,train\n"
+    )
+
+    def listed(*more: str) -> list[str]:
+        result = runner.invoke(app, ["list", "--dataset", "csv", "--root", str(root), *more])
+        assert (result.exit_code, result.stderr) == (0, "")
+        return [line.removeprefix(f"{root}/") for line in result.stdout.splitlines()]
+
+    assert listed() == ["c.png", *names]
+    assert listed("--split", "val") == list(names)
+    kept, others = listed("--held-out"), listed("--not-held-out")
+    assert sorted(kept + others) == sorted(listed())
+    assert kept == ["d.png", "sub/d.png"]

@@ -76,3 +76,15 @@ def test_wrong_counts(small: Crowd, dpmo: Dpmo) -> None:
     assert done.lines == [
         "dpmo: error: counts.csv: line 2: the count -3 is below 0; correct the table"
     ]
+
+
+def test_predicted_images_only(small: Crowd, dpmo: Dpmo) -> None:
+    """An image that could not be read has an empty count: nothing is predicted of it."""
+    Path("counts.csv").write_text("image,count,masks\na/1.jpg,5,5\nb/3.jpg,,\n")
+    command = (*COMMAND, "counts.csv", "--root", small.root, "--predicted-only", "--samples", "0")
+    done = dpmo(*command, "--json")
+    assert done.lines == ["dpmo: 2 images without a prediction, left out (a/2.jpg, b/3.jpg)"]
+    found = done.json
+    assert (found["images"], found["true_people"], found["figures"]["mae"]["value"]) == (1, 2, 3)
+    assert (found["images_without_prediction"], found["predicted_only"]) == (2, True)
+    assert dpmo(*command).stdout.splitlines()[-1] == "2 images without a prediction, left out"

@@ -16,12 +16,18 @@ def test_counts(build: Builder) -> None:
     assert read_count_file(path) == {"a/1": 4, "b": 2.5, "c.1": 0}
 
 
+def test_images_that_could_not_be_read(build: Builder) -> None:
+    assert read_count_file(build.text("c.csv", "image,count\na.jpg,\nb.jpg,1\nc.jpg\n")) == {"b": 1}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         pytest.param("image,count\na.jpg,-1\n", "line 2: the count -1 is below 0", id="negative"),
         pytest.param("image,count\na.jpg,x\n", "line 2: expected count to be a number", id="word"),
-        pytest.param("image,count\na.jpg\n", "expected count to be a number, found ''", id="short"),
+        pytest.param(
+            "image,count\na.jpg, \n", "expected count to be a number, found ''", id="blank"
+        ),
         pytest.param("image,count\na.jpg,nan\n", "line 2: expected count", id="nan"),
         pytest.param(
             "image,count\na.jpg,1\na.png,1\n", "line 3: a second row of image a", id="twice"

@@ -69,6 +69,7 @@ ALL = ["a.jpg", "b.PNG", "other/a.jpg", "sub/c.webp", "sub/deep/d.tif", "x[1].jp
         pytest.param(["**/*.jpg"], ["a.jpg", "other/a.jpg", "x[1].jpg"], id="of any depth"),
         pytest.param(["su[bc]"], ["c.webp", "deep/d.tif"], id="a pattern of folders"),
         pytest.param(["x[1].jpg"], ["x[1].jpg"], id="a file that looks like a pattern"),
+        pytest.param(["[ae]*"], ["a.jpg"], id="also fits a folder without photos"),
         pytest.param(["?.*"], ["a.jpg", "b.PNG"], id="any letter"),
         pytest.param(["none.jpg"], ["none.jpg"], id="missing"),
         pytest.param(["none.jpg", "sub"], ["none.jpg", "sub/c.webp", "sub/deep/d.tif"],
@@ -102,7 +103,7 @@ def test_the_missing_fail_when_read(album: Path) -> None:
         pytest.param(["a\0.jpg"], "holds NUL", id="NUL"),
         pytest.param(["empty"], "empty: the folder holds no photo", id="a folder without any"),
         pytest.param(["a.jpg", "empty"], "the folder holds no photo", id="beside others"),
-        pytest.param(["*.bmp"], r"\*\.bmp: no file fits this pattern", id="a pattern of nothing"),
+        pytest.param(["*.bmp"], r"\*\.bmp: no photo fits this pattern", id="a pattern of nothing"),
         pytest.param(["n" * 300], "can't be read", id="a name that is too long"),
     ],
 )

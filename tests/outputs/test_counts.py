@@ -24,11 +24,13 @@ def lines_of(records: list[ImageRecord], folder: Path) -> list[list[str]]:
 
 
 def test_people_and_masks(tmp_path: Path) -> None:
-    """Outside and invalid points are nobody; empty and shared ones have been located."""
+    """Outside and invalid points are nobody; empty and shared ones have been located. What could
+    not be read has no counts."""
     assert lines_of(sample_records(), tmp_path) == [
         ["images/a b.jpg", "6", "4"],
         ["images/c,ä.jpg", "3", "3"],
         ["images/d.jpg", "0", "0"],
+        ["images/e.jpg", "", ""],
         ["images/f.jpg", "3", "2"],
     ]
 
