@@ -162,8 +162,8 @@ def _mask_lines(plan: Plan, found: Summary) -> Iterator[str]:
 def _box_lines(found: BoxSummary) -> Iterator[str]:
     yield (
         f"{counted(found.images, 'image')}: {found.points:,} points, "
-        f"{found.points_with_box:,} with a box "
-        f"({found.points_without_mask:,} of them without a mask), {found.points_without_box:,} without one"
+        f"{found.points_with_box:,} with a box ({found.points_without_mask:,} of them without "
+        f"a mask), {found.points_without_box:,} without one"
     )
     yield f"\n{'':<18}{'mean':>24}"
     for name in _BOX_ROWS:
