@@ -148,7 +148,7 @@ def report(summary: Summary, out: Path, *, json: bool, quiet: bool, kind: str = 
                 "counts": counts.as_json(),
                 "splits": {name: part.as_json() for name, part in summary.finished.splits.items()},
                 "failures": summary.finished.failures,
-                "warnings": summary.finished.warnings,
+                "warnings": len(summary.finished.warnings),
                 "seconds": round(summary.seconds, 3),
                 "exit_code": summary.exit_code,
             },

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from dpmo_cli.errors import InputError, UsageError
-
-if TYPE_CHECKING:
-    from dpmo_cli.outputs.gallery import ShownImage
-    from dpmo_cli.outputs.overlay import Picture
+from dpmo_cli.errors import UsageError
 
 _SHEET_SIDE = 1400
 """Longest side of a picture on a sheet, px: there they are seen at about this size."""
@@ -52,9 +47,11 @@ def visualize(
     """
     from PIL import Image
 
+    from dpmo_cli.datasets.images import read_photo
     from dpmo_cli.outputs.atomic import atomic_path
     from dpmo_cli.outputs.gallery import find_image, list_images, read_people, sample_images
     from dpmo_cli.outputs.overlay import MAX_SIDE, draw_overlay
+    from dpmo_cli.outputs.run_file import RUN_FILE, root_of
     from dpmo_cli.outputs.sheet import add_key, contact_sheet
 
     if output.suffix.lower() != ".png":
@@ -68,13 +65,15 @@ def visualize(
         raise UsageError(f"{out} has no image that could be read")
     if crop is not None and len(shown) > 1:
         raise UsageError("--crop is for one image; name one with --image")
-    root = root or _root_of(out)
+    photos = root or root_of(out)
+    if photos is None:
+        raise UsageError(f"{out}/{RUN_FILE} does not say where the photos are; give --root")
     pictures, titles = [], []
     for one in shown:
         people = read_people(out, one)
         pictures.append(
             draw_overlay(
-                _photo(root, one),
+                read_photo(Path(photos), one.file_name, one.size_hw),
                 people.persons,
                 discs=discs,
                 points=points,
@@ -90,31 +89,6 @@ def visualize(
     with atomic_path(output) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
     print(output)
-
-
-def _photo(root: Path, image: ShownImage) -> Picture:
-    """Read the photo of an image, which must have the size that its masks were made for."""
-    from dpmo_cli.datasets.images import read_image
-    from dpmo_cli.datasets.paths import resolve_inside
-
-    path = resolve_inside(root, image.file_name)
-    photo = read_image(path)
-    if photo.shape[:2] != image.size_hw:
-        height, width = image.size_hw
-        problem = f"has {photo.shape[1]} x {photo.shape[0]} px, its masks {width} x {height}"
-        raise InputError(path, problem, "give the root that the run was made from with --root")
-    return photo
-
-
-def _root_of(out: Path) -> Path:
-    """Return the root that run.json names."""
-    try:
-        root = json.loads((out / "run.json").read_text(encoding="utf-8"))["root"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        root = None
-    if not isinstance(root, str):
-        raise UsageError(f"{out}/run.json does not say where the photos are; give --root")
-    return Path(root)
 
 
 def _parse_crop(text: str, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:

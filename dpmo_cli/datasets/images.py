@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmo_cli.datasets.paths import resolve_inside
 from dpmo_cli.datasets.quiet import LIBRARY_WARNINGS_IGNORED, SharedContext
 from dpmo_cli.errors import InputError
 
@@ -44,6 +45,29 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """
     with _opened(path, max_pixels) as image:
         return _rgb(path, image)
+
+
+def read_photo(root: Path, file_name: str, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Read the photo that a run names, which must have the size that its masks were made for.
+
+    Args:
+        root: the dataset's root.
+        file_name: of the photo, relative to it.
+        size_hw: of the masks, px.
+
+    Returns:
+        (H, W, 3) uint8 RGB, as `read_image`.
+
+    Raises:
+        InputError: as `read_image` and `resolve_inside`, or the photo has another size.
+    """
+    path = resolve_inside(root, file_name)
+    photo = read_image(path)
+    if photo.shape[:2] != size_hw:
+        height, width = size_hw
+        problem = f"has {photo.shape[1]} x {photo.shape[0]} px, its masks {width} x {height}"
+        raise InputError(path, problem, "give the root that the run was made from with --root")
+    return photo
 
 
 def image_size_hw(path: Path) -> tuple[int, int]:

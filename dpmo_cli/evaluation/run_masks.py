@@ -20,10 +20,10 @@ from dpmo_cli.geometry.rle import Rle
 from dpmo_cli.outputs.coco import iter_coco
 from dpmo_cli.outputs.findings import annotations_file, one_line, points_file
 from dpmo_cli.outputs.json_values import as_int, as_number, as_object, as_text
+from dpmo_cli.outputs.run_file import RUN_FILE
 from dpmo_cli.outputs.schema import FAILED, OCCLUDED, POINT_SCHEMA
 from dpmo_cli.outputs.table_checks import Points, read_table
 
-RUN_FILE = "run.json"
 _MEND = "see `dpmo validate`, and convert again"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ from dpmo_cli.outputs.findings import (
     one_line,
     points_file,
 )
-from dpmo_cli.outputs.json_values import as_int, as_object, as_text
-from dpmo_cli.outputs.schema import POINT_SCHEMA, QUEUE_SCHEMA, SCHEMA_VERSION
+from dpmo_cli.outputs.json_values import as_int, as_object
+from dpmo_cli.outputs.run_file import RUN_FILE, Run
+from dpmo_cli.outputs.schema import POINT_SCHEMA, QUEUE_SCHEMA
 from dpmo_cli.outputs.table_checks import (
     Points,
     align_queue,
@@ -32,37 +32,7 @@ from dpmo_cli.outputs.table_checks import (
     read_table,
 )
 
-RUN_FILE = "run.json"
 _ORDER_COLUMNS = ["dataset", "split", "score", "image_id", "point_id"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the checks need of run.json."""
-
-    dataset: str
-    extent: str
-    counts: Mapping[str, object]
-    split_counts: Mapping[str, Mapping[str, object]]
-
-    @classmethod
-    def read(cls, path: Path) -> Run:
-        """Read run.json. ValueError and RecursionError say why it is none; OSError passes."""
-        document = as_object(json.loads(path.read_text(encoding="utf-8")), "it")
-        if document.get("version") != SCHEMA_VERSION:
-            raise ValueError(f"version is {document.get('version')}, not {SCHEMA_VERSION}")
-        splits = as_object(document.get("splits"), "splits")
-        if any(split.startswith(".") or set(split) & set("/\\\0") for split in splits):
-            raise ValueError("the name of a split is no file name")
-        return cls(
-            dataset=as_text(document.get("dataset"), "dataset"),
-            extent=as_text(document.get("extent"), "extent"),
-            counts=as_object(document.get("counts"), "counts"),
-            split_counts={
-                split: as_object(as_object(value, split).get("counts"), f"splits.{split}.counts")
-                for split, value in splits.items()
-            },
-        )
 
 
 @dataclass

@@ -15,7 +15,7 @@ from time import perf_counter
 
 from dpmo_cli.datasets.count_files import COUNTS_FILE
 from dpmo_cli.datasets.photos import PREDICTIONS
-from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, UsageError
+from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL
 from dpmo_cli.outputs.atomic import sha256_file, write_text
 from dpmo_cli.outputs.coco import write_coco
 from dpmo_cli.outputs.counts import write_counts
@@ -23,7 +23,7 @@ from dpmo_cli.outputs.parquet import write_points, write_queue
 from dpmo_cli.outputs.records import ImageRecord
 from dpmo_cli.outputs.schema import OK, SCHEMA_VERSION
 from dpmo_cli.pipeline.settings import Settings
-from dpmo_cli.pipeline.store import RUN_FILE, Store
+from dpmo_cli.pipeline.store import Store
 from dpmo_cli.sam.validation import validation_of
 from dpmo_cli.version import VERSION
 
@@ -70,7 +70,7 @@ class Finished:
     counts: Counts
     splits: dict[str, Counts]
     failures: list[str]
-    warnings: int
+    warnings: list[str]
 
     def exit_code(self, max_failure_rate: float) -> int:
         """0 done, 3 some images failed, 1 all or more than that part of them."""
@@ -86,12 +86,12 @@ def tally(store: Store) -> Finished:
     total = Counts()
     splits: dict[str, Counts] = {}
     failures: list[str] = []
-    warnings = 0
+    warnings: list[str] = []
     for split in store.splits():
         part = splits[split] = Counts()
         for record in store.records(split)():
             part.add(record)
-            warnings += len(record.warnings)
+            warnings += [f"{record.info.file_name}: {warning}" for warning in record.warnings]
             if record.error is not None:
                 failures.append(record.error)
         total.include(part)
@@ -148,18 +148,6 @@ def is_finished(store: Store, settings: Settings) -> bool:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def read_root(out: Path) -> str:
-    """The dataset's root that a finished run names.
-
-    Raises:
-        UsageError: the folder holds no readable run record.
-    """
-    try:
-        return str(json.loads((out / RUN_FILE).read_text(encoding="utf-8"))["root"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{out / RUN_FILE}: can't be read; run `dpmo convert` again") from error
 
 
 def finish(
@@ -224,6 +212,7 @@ def write_run_record(
         "counts": finished.counts.as_json(),
         "splits": split_documents,
         "failures": finished.failures,
+        "warnings": finished.warnings,
         **measured,
         "versions": {name: metadata.version(name) for name in LIBRARIES},
         "python": platform.python_version(),

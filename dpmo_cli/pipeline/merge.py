@@ -9,10 +9,11 @@ from pathlib import Path
 from time import perf_counter
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.outputs.run_file import RUN_FILE, root_of
 from dpmo_cli.pipeline.convert import Summary
-from dpmo_cli.pipeline.finish import finish, peak_memory_bytes, read_root
+from dpmo_cli.pipeline.finish import finish, peak_memory_bytes
 from dpmo_cli.pipeline.plan import Shard
-from dpmo_cli.pipeline.store import RUN_FILE, Manifest, Store
+from dpmo_cli.pipeline.store import Manifest, Store
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ def merge_runs(parts: Sequence[Path], out: Path) -> Summary:
         seen.add(part.resolve())
         if not (part / RUN_FILE).is_file():
             raise UsageError(f"{part}: holds no finished run; finish its `dpmo convert` first")
+    root = root_of(parts[0])
+    if root is None:
+        raise UsageError(f"{parts[0] / RUN_FILE}: can't be read; run `dpmo convert` again")
     with ExitStack() as locks:
         opened = [_open(locks.enter_context(Store(part))) for part in parts]
         splits = _check_parts(opened)
@@ -67,7 +71,7 @@ def merge_runs(parts: Sequence[Path], out: Path) -> Summary:
         finished, changed = finish(
             store,
             settings,
-            root=read_root(parts[0]),
+            root=root,
             config={"merged_from": [str(part) for part in parts]},
             measured=lambda _: {
                 "seconds_total": round(perf_counter() - begin, 3),

@@ -20,11 +20,11 @@ from dpmo_cli.outputs.records import (
     read_record,
     write_record,
 )
+from dpmo_cli.outputs.run_file import RUN_FILE
 from dpmo_cli.pipeline.plan import Shard
 from dpmo_cli.pipeline.settings import Settings
 
 FOLDER = ".dpmo"
-RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True)

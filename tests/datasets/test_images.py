@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dpmo_cli.datasets.images import MAX_PIXELS, image_size_hw, read_image
+from dpmo_cli.datasets.images import MAX_PIXELS, image_size_hw, read_image, read_photo
 from dpmo_cli.errors import InputError
 
 HEIGHT, WIDTH = 5, 7
@@ -156,6 +156,17 @@ def _png_header(width: int, height: int) -> bytes:
         + b"IDAT"
         + struct.pack(">I", zlib.crc32(b"IDAT"))
     )
+
+
+def test_a_photo_of_a_run(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_photo(tmp_path, "a.png", (HEIGHT, WIDTH)), RGB)
+    with pytest.raises(InputError, match=r"has 7 x 5 px, its masks 5 x 7; .*--root"):
+        read_photo(tmp_path, "a.png", (WIDTH, HEIGHT))
+    with pytest.raises(InputError, match="missing"):
+        read_photo(tmp_path, "b.png", (HEIGHT, WIDTH))
+    with pytest.raises(InputError, match=r"'\.\.'"):
+        read_photo(tmp_path / "x", "../a.png", (HEIGHT, WIDTH))
 
 
 def test_the_header_is_held_against_the_limit_before_decoding(tmp_path: Path) -> None:

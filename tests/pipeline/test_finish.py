@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dpmo_cli.errors import UsageError
+from dpmo_cli.outputs.run_file import root_of
 from dpmo_cli.outputs.validate import validate_run
 from dpmo_cli.pipeline.finish import (
     Counts,
@@ -17,7 +17,6 @@ from dpmo_cli.pipeline.finish import (
     is_finished,
     output_files,
     peak_memory_bytes,
-    read_root,
     tally,
     write_outputs,
     write_run_record,
@@ -60,7 +59,13 @@ def test_tally_counts_every_point(out: Path) -> None:
     assert finished.counts.points == sum(finished.counts.by_status.values())
     assert finished.counts.failed_images == 1
     assert finished.failures == ["torn"]
-    assert finished.warnings == sum(len(record.warnings) for record in records)
+    assert finished.warnings == [
+        f"{record.info.file_name}: {warning}"
+        for split in ("test", "train")
+        for record in records
+        if record.info.split == split
+        for warning in record.warnings
+    ]
     assert list(finished.splits) == ["test", "train"]
     assert finished.splits["test"].images + finished.splits["train"].images == len(records)
 
@@ -93,7 +98,7 @@ def test_counts_are_written_in_a_steady_order() -> None:
 )
 def test_exit_code(images: int, failed: int, rate: float, code: int) -> None:
     counts = Counts(images=images, failed_images=failed)
-    assert Finished(counts, {}, [], 0).exit_code(rate) == code
+    assert Finished(counts, {}, [], []).exit_code(rate) == code
 
 
 def test_outputs_are_valid_and_finished(out: Path) -> None:
@@ -121,15 +126,12 @@ def test_damaged_folder_is_not_finished(damage: Callable[[Path], object], out: P
         assert not is_finished(store, SETTINGS)
 
 
-def test_run_record_says_where_the_dataset_lies(out: Path) -> None:
-    assert read_root(out) == "data"
+def test_run_record_says_how_the_run_was_made_and_what_was_odd(out: Path) -> None:
     record = json.loads((out / "run.json").read_text())
+    assert root_of(out) == record["root"] == "data"
     assert (record["config"], record["tiles"]) == ({"sam": "nano"}, 3)
-
-
-def test_root_without_run_record_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"run\.json: can't be read; run `dpmo convert` again"):
-        read_root(tmp_path)
+    assert record["failures"] == ["torn"]
+    assert "images/a b.jpg: a warning" in record["warnings"]
 
 
 def test_peak_memory_is_in_bytes() -> None:

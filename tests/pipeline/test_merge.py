@@ -208,6 +208,15 @@ class TestRefusals:
         outcome = dpmo("merge", *parts, "--out", "merged")
         _refused(outcome, f"{parts[1]}: its records can't be read; run its `dpmo convert` again")
 
+    @pytest.mark.parametrize("text", ["{", "{}", '{"root": 3}'], ids=["cut", "empty", "a number"])
+    def test_damaged_run_record(
+        self, shards: Shards, dpmo: Dpmo, tmp_path: Path, text: str
+    ) -> None:
+        parts = shards(3)
+        (tmp_path / parts[0] / "run.json").write_text(text)
+        outcome = dpmo("merge", *parts, "--out", "merged")
+        _refused(outcome, f"{parts[0]}/run.json: can't be read; run `dpmo convert` again")
+
     def test_shard_in_use(self, shards: Shards, dpmo: Dpmo, tmp_path: Path) -> None:
         from dpmo_cli.pipeline.store import Store
 
