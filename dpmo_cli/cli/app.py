@@ -18,6 +18,7 @@ from dpmo_cli.cli.console import say
 from dpmo_cli.cli.convert import convert
 from dpmo_cli.cli.merge import merge
 from dpmo_cli.cli.predict import predict
+from dpmo_cli.cli.report import report
 from dpmo_cli.cli.selftest import selftest
 from dpmo_cli.cli.truth import truth
 from dpmo_cli.cli.validate import validate
@@ -40,6 +41,7 @@ app.command()(predict)
 app.command()(merge)
 app.command()(validate)
 app.command()(visualize)
+app.command()(report)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(evaluate.app, name="evaluate")
 app.command()(bench)

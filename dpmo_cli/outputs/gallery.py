@@ -1,4 +1,4 @@
-"""What a run says of one image, read back to be drawn."""
+"""What a run says of its images and of its worst masks, read back to be drawn."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ from dpmo_cli.outputs.schema import OK, SHARED
 
 _MEND = "see `dpmo validate`, and convert again"
 _COLUMNS = ["x", "y", "radius_px", "status", "flagged", "rle"]
+_WORST_COLUMNS = [
+    "split", "image", "point_id", "x", "y", "radius_px", "status", "reasons", "score", "bbox",
+    "rle",
+]  # fmt: skip
+_WORST_ROWS = 256
+"""Rows of the queue that are read at once: the worst masks stand at its head."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,29 @@ class People:
     def counts(self) -> str:
         """The numbers as one phrase."""
         return f"{self.points:,} people, {self.masks:,} masks, {self.flagged:,} to review"
+
+
+@dataclass(frozen=True)
+class WorstMask:
+    """A mask at the head of the queue.
+
+    Attributes:
+        image: where it lies.
+        point_id: of its point.
+        point_xy: px.
+        radius_px: of its disc, None where there is none.
+        bbox_xywh: of its pixels, px.
+        score: None where there is none.
+        reasons: why a person should look at it.
+    """
+
+    image: ShownImage
+    point_id: int
+    point_xy: tuple[float, float]
+    radius_px: float | None
+    bbox_xywh: tuple[float, float, float, float]
+    score: float | None
+    reasons: tuple[str, ...]
 
 
 def list_images(out: Path, split: str | None = None) -> list[ShownImage]:
@@ -114,6 +143,43 @@ def read_people(out: Path, image: ShownImage) -> People:
         points=len(rows),
         masks=sum(row["status"] == OK for row in rows),
         flagged=sum(bool(row["flagged"]) for row in rows),
+    )
+
+
+def worst_masks(out: Path, count: int) -> list[WorstMask]:
+    """Return the first `count` masks of the queue, which is ordered worst first.
+
+    Points without a mask of their own are passed over; little more than the queue's head is read.
+
+    Raises:
+        InputError: the queue can't be read.
+    """
+    path = out / QUEUE_FILE
+    found: list[WorstMask] = []
+    try:
+        with path.open("rb") as file:
+            batches = pq.ParquetFile(file).iter_batches(_WORST_ROWS, columns=_WORST_COLUMNS)
+            for batch in batches:
+                rows = batch.filter(pc.equal(batch["status"], OK)).slice(0, count - len(found))
+                found += map(_worst, rows.to_pylist())
+                if len(found) == count:
+                    break
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(path, f"can't be read ({error})", _MEND) from error
+    return found
+
+
+def _worst(row: dict[str, Any]) -> WorstMask:
+    height, width = row["rle"]["size"]
+    x, y, w, h = row["bbox"]
+    return WorstMask(
+        image=ShownImage(row["split"], row["image"], (height, width)),
+        point_id=row["point_id"],
+        point_xy=(row["x"], row["y"]),
+        radius_px=row["radius_px"],
+        bbox_xywh=(x, y, w, h),
+        score=row["score"],
+        reasons=tuple(row["reasons"]),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
@@ -26,6 +28,17 @@ FAILED = "failed"
 NOBODY = (OUTSIDE, INVALID, REJECTED, FAILED)
 """Points of these count as no person that was found."""
 STATUSES = (OK, SHARED, OUTSIDE, EMPTY, OCCLUDED, INVALID, REJECTED, FAILED)
+STATUS_MEANINGS: Mapping[str, str] = {
+    OK: "has a mask of its own",
+    SHARED: "rounds to the pixel of another point and shares its mask",
+    OUTSIDE: "lies outside the image",
+    EMPTY: "got no pixels that its neighbours do not own",
+    OCCLUDED: "can't be seen, says the dataset",
+    INVALID: "has a coordinate that is NaN or infinite",
+    REJECTED: "was located, but is taken for nobody's",
+    FAILED: "belongs to an image that could not be read",
+}
+"""What a point of each status is or has, in words."""
 
 POINT_FIELDS: tuple[pa.Field, ...] = (
     pa.field("image", pa.string(), nullable=False),

@@ -12,6 +12,7 @@ from dpmo_cli.outputs.gallery import (
     list_images,
     read_people,
     sample_images,
+    worst_masks,
 )
 from tests.outputs.samples import pixels_of, sample_records, write_run
 
@@ -105,6 +106,30 @@ def test_points_that_cannot_be_drawn_are_counted(
     assert (people.counts, len(people.persons)) == (counts, persons)
 
 
+def test_the_worst_masks_are_the_head_of_the_queue(out: Path) -> None:
+    rows = [
+        row
+        for record in sample_records()
+        for row in record.rows.to_pylist()
+        if row["status"] == "ok"
+    ]
+    rows.sort(key=lambda row: row["score"])
+    found = worst_masks(out, 4)
+    assert [(one.image.file_name, one.point_id) for one in found] == [
+        (row["image"], row["point_id"]) for row in rows[:4]
+    ]
+    first = found[0]
+    sizes = {image.file_name: image.size_hw for image in list_images(out)}
+    assert first.image.size_hw == sizes[first.image.file_name]
+    assert (first.point_xy, list(first.bbox_xywh)) == (
+        (rows[0]["x"], rows[0]["y"]),
+        rows[0]["bbox"],
+    )
+    assert (first.score, list(first.reasons)) == (rows[0]["score"], rows[0]["reasons"])
+    assert len(worst_masks(out, 99)) == len(rows)
+    assert worst_masks(out, 0) == []
+
+
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="dpmo convert"):
         list_images(tmp_path)
@@ -130,3 +155,5 @@ def test_a_broken_queue(tmp_path: Path, data: bytes | None) -> None:
         (tmp_path / "review" / "queue.parquet").write_bytes(data)
     with pytest.raises(InputError, match=r"queue\.parquet"):
         read_people(tmp_path, IMAGES[0])
+    with pytest.raises(InputError, match=r"queue\.parquet"):
+        worst_masks(tmp_path, 1)
