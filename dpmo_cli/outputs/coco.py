@@ -17,6 +17,7 @@ from dpmo_cli.outputs.schema import OK, SCHEMA_VERSION
 
 PERSON = 1
 _SCORE_DECIMALS = 6
+_PART_CHARACTERS = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -50,37 +51,40 @@ def write_coco(path: Path, records: Records, *, dataset: str, split: str, extent
 def iter_coco(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield (member, value) in the order of the file: arrays one element at a time.
 
-    Reads any JSON object; only the text and one element are in memory. Stop early for the
+    Reads any JSON object; one element, and little text besides, is in memory. Stop early for the
     images alone.
 
     Raises:
         ValueError: where the file is no JSON object, or holds NaN; OSError passes.
         RecursionError: for values nested too deeply.
     """
-    cursor = _Cursor(path.read_text(encoding="utf-8"))
-    cursor.need("{")
-    if not cursor.take("}"):
-        while True:
-            name = cursor.value()
-            if not isinstance(name, str):
-                raise ValueError("the name of a member is no string")
-            cursor.need(":")
-            if cursor.take("["):
-                yield from ((name, element) for element in cursor.elements())
-            else:
-                yield name, cursor.value()
-            if not cursor.take(","):
-                break
-        cursor.need("}")
-    cursor.end()
+    with path.open(encoding="utf-8") as file:
+        cursor = _Cursor(file)
+        cursor.need("{")
+        if not cursor.take("}"):
+            while True:
+                name = cursor.value()
+                if not isinstance(name, str):
+                    raise ValueError("the name of a member is no string")
+                cursor.need(":")
+                if cursor.take("["):
+                    yield from ((name, element) for element in cursor.elements())
+                else:
+                    yield name, cursor.value()
+                if not cursor.take(","):
+                    break
+            cursor.need("}")
+        cursor.end()
 
 
 class _Cursor:
-    """A place in a JSON text."""
+    """A place in a JSON text, of which a part is in memory."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._text = ""
         self._at = 0
+        self._before = 0
         self._decoder = json.JSONDecoder(parse_constant=_no_constant)
         self._skip()
 
@@ -94,12 +98,23 @@ class _Cursor:
 
     def need(self, character: str) -> None:
         if not self.take(character):
-            raise json.JSONDecodeError(f"Expecting {character!r}", self._text, self._at)
+            raise self._error(f"Expecting {character!r}", self._at)
 
     def value(self) -> Any:
-        value, self._at = self._decoder.raw_decode(self._text, self._at)
-        self._skip()
-        return value
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                # It may only be cut by the end of the part that is in memory.
+                if not self._read_on():
+                    raise self._error(error.msg, error.pos) from None
+                continue
+            # Of a number that is cut, like 1.5e+07 before its 07, the whole beginning is a value.
+            if len(self._text) - end <= len("e+") and self._read_on():
+                continue
+            self._at = end
+            self._skip()
+            return value
 
     def elements(self) -> Iterator[Any]:
         """Yield the elements of an array whose bracket has been taken, and take the other."""
@@ -113,11 +128,29 @@ class _Cursor:
 
     def end(self) -> None:
         if self._at != len(self._text):
-            raise json.JSONDecodeError("Extra data", self._text, self._at)
+            raise self._error("Extra data", self._at)
 
     def _skip(self) -> None:
-        match = _SPACE.match(self._text, self._at)
-        self._at = match.end() if match else self._at
+        """Step over white space, so that the next character is in memory, if there is one."""
+        while True:
+            match = _SPACE.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text) or not self._read_on():
+                break
+
+    def _read_on(self) -> bool:
+        """Forget what lies behind, and add another part of the file; false at its end.
+
+        Parts grow with what is not yet read: a long value is decoded few times.
+        """
+        part = self._file.read(max(_PART_CHARACTERS, len(self._text) - self._at))
+        if part:
+            self._before += self._at
+            self._text, self._at = self._text[self._at :] + part, 0
+        return bool(part)
+
+    def _error(self, problem: str, at: int) -> ValueError:
+        return ValueError(f"{problem} at character {self._before + at}")
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -47,8 +47,8 @@ class Tally:
 def validate_run(out: Path) -> list[Finding]:
     """Check every file of the run in `out` and return what is wrong, nothing where all is well.
 
-    The masks of one image and the tables of one split are in memory at a time, beside the text
-    of one annotation file. Where a file can't be read, comparisons with it are left out.
+    The masks of one image and the tables of one split are in memory at a time. Where a file can't
+    be read, comparisons with it are left out.
     """
     return _Check(out).findings
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import hypothesis.strategies as st
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from dpmo_cli.outputs import coco
 from dpmo_cli.outputs.coco import iter_coco, write_coco
 from dpmo_cli.outputs.records import ImageRecord
 from tests.outputs.samples import DATASET, Row, make_info, make_record, make_rows, sample_records
@@ -143,9 +145,10 @@ json_values = st.recursive(
 @given(
     document=st.dictionaries(st.text(), json_values, max_size=4),
     indent=st.sampled_from([None, 0, 2]),
+    part=st.sampled_from([1, 2, 7, 1 << 20]),
 )
 def test_any_object_is_read_as_json_reads_it(
-    tmp_path_factory: pytest.TempPathFactory, document: Row, indent: int | None
+    tmp_path_factory: pytest.TempPathFactory, document: Row, indent: int | None, part: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(f" {json.dumps(document, indent=indent)}\n", encoding="utf-8")
@@ -154,12 +157,16 @@ def test_any_object_is_read_as_json_reads_it(
         for name, value in document.items()
         for pair in ([(name, e) for e in value] if isinstance(value, list) else [(name, value)])
     ]
-    assert list(iter_coco(path)) == expected
+    with patch.object(coco, "_PART_CHARACTERS", part):
+        assert list(iter_coco(path)) == expected
 
 
-@given(text=st.text(alphabet='{}[]",:1e.-n \ntrue', max_size=30))
+@given(
+    text=st.text(alphabet='{}[]",:1e.-n \ntrue', max_size=30),
+    part=st.sampled_from([1, 3, 1 << 20]),
+)
 def test_what_is_no_json_object_raises_as_json_does(
-    tmp_path_factory: pytest.TempPathFactory, text: str
+    tmp_path_factory: pytest.TempPathFactory, text: str, part: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "text.json"
     path.write_text(text, encoding="utf-8", newline="")
@@ -168,7 +175,8 @@ def test_what_is_no_json_object_raises_as_json_does(
     except ValueError:
         is_object = False
     try:
-        list(iter_coco(path))
+        with patch.object(coco, "_PART_CHARACTERS", part):
+            list(iter_coco(path))
         was_read = True
     except ValueError:
         was_read = False
@@ -183,3 +191,25 @@ def test_broken_text(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(ValueError, match=r".+"):
         list(iter_coco(tmp_path / "a.json"))
+
+
+def test_the_place_of_a_fault_is_counted_from_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coco, "_PART_CHARACTERS", 8)
+    text = json.dumps({"images": list(range(100))})
+    (tmp_path / "a.json").write_text(text.replace("99]", "99;"))
+    with pytest.raises(ValueError, match=f"Expecting '\\]' at character {len(text) - 2}$"):
+        list(iter_coco(tmp_path / "a.json"))
+
+
+def test_the_images_are_read_without_the_annotations(tmp_path: Path) -> None:
+    """They come first: what follows, here no UTF-8, is not even decoded."""
+    head = b'{"images":[{"id":1},{"id":2}],"annotations":['
+    (tmp_path / "a.json").write_bytes(head + b" " * (1 << 21) + b"\xff")
+    found = []
+    for member, value in iter_coco(tmp_path / "a.json"):
+        found.append((member, value))
+        if len(found) == 2:
+            break
+    assert found == [("images", {"id": 1}), ("images", {"id": 2})]
