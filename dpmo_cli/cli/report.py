@@ -57,7 +57,8 @@ def report(
     )
     if written.problems:
         more = f" (and {len(written.problems) - 1} more)" if len(written.problems) > 1 else ""
-        warn(f"{page}: overlays are missing from the page: {written.problems[0]}{more}")
+        problem = f"{written.problems[0]}{more}; give the folder of the photos with --root"
+        warn(f"{page}: overlays are missing from the page: {problem}")
     if json:
         print_json("report", {"out": str(out), "report": str(page), **written.statistics.as_json()})
     else:

@@ -6,7 +6,7 @@ Colours are classes that the page's style sheet gives, so that charts follow lig
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
@@ -242,9 +242,10 @@ def _plain_ticks(low: float, high: float, place: Callable[[float], float]) -> Ti
 
 
 def _log_ticks(low: float, high: float, place: Callable[[float], float]) -> Ticks:
-    """Return ticks at 1, 2 and 5 times powers of ten, or at the powers alone where those do."""
+    """Return ticks at powers of ten; over few decades at 1, 2 and 5 times those, or at 1 to 9."""
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-    nice = (1,) if last - first > 3 else (1, 2, 5)
+    decades = math.log10(high / low)
+    nice: Sequence[int] = (1,) if decades > 3 else (1, 2, 5) if decades > 0.8 else range(1, 10)
     values = [10.0**power * one for power in range(first, last + 1) for one in nice]
     values = [one for one in values if low * (1 - 1e-9) <= one <= high * (1 + 1e-9)]
     return Ticks(tuple(map(place, values)), tuple(map(number, values)))

@@ -55,7 +55,7 @@ def write_report(
     worst = worst_masks(out, WORST)
     images = sample_images(list_images(out), sample, seed) if run.split_counts else []
     if photo is None:
-        plates = Plates(problems=[f"{RUN_FILE} does not say where the photos are; give --root"])
+        plates = Plates(problems=[f"{RUN_FILE} does not say where the photos are"])
     else:
         plates = draw_plates(out, photo, worst, images)
     asked = bool(worst or images)

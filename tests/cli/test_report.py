@@ -99,7 +99,8 @@ def test_no_root(dpmo: Dpmo, out: Path) -> None:
     (out / "run.json").write_text(json.dumps(document))
     outcome = dpmo("report", out)
     assert outcome.code == 0
-    assert "does not say where the photos are; give --root" in outcome.lines[0]
+    assert "does not say where the photos are; give the folder" in outcome.lines[0]
+    assert outcome.lines[0].endswith("with --root")
     assert dpmo("report", out, "--root", out.parent / "data").lines == []
 
 

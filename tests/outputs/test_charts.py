@@ -111,3 +111,17 @@ def test_number(value: float, text: str) -> None:
 )
 def test_percent(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("people", "ticks"),
+    [
+        pytest.param([250, 350], ["200", "300", "400", "500"], id="within a decade"),
+        pytest.param([90, 800], ["100", "200", "500", "1,000"], id="a decade"),
+        pytest.param([1, 9000], ["1", "10", "100", "1,000", "10,000"], id="many decades"),
+    ],
+)
+def test_ticks_of_a_log_axis(people: list[int], ticks: list[str]) -> None:
+    chart = fromstring(crowd_chart(Crowds(np.array(people), np.array([0, 0]))))
+    found = [text for text in texts(chart, "tick") if not text.endswith("%")]
+    assert found == ticks
