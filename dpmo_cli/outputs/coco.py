@@ -17,16 +17,41 @@ from dpmo_cli.outputs.schema import OK, SCHEMA_VERSION
 
 PERSON = 1
 _SCORE_DECIMALS = 6
-_PART_CHARACTERS = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
+_PIECE_CHARACTERS = 1 << 20
+_LONGEST_TAIL = 3
+"""So many characters after a number tell that it has ended: "e+" before a digit is the longest."""
 
 
 def write_coco(path: Path, records: Records, *, dataset: str, split: str, extent: str) -> None:
     """Write the masks of one split as COCO JSON: images, then their annotations, one a line.
 
-    One record is in memory at a time; `records` is gone through twice. The file is pure ASCII
-    (readers that open it in any locale agree), holds no NaN and no time of day. Images that
-    could not be read are left out.
+    One record is in memory at a time; `records` is gone through twice. Images that could not be
+    read are left out.
+    """
+    write_instances(
+        path,
+        (_image(r) for r in records() if r.info.width is not None),
+        (one for r in records() for one in _annotations(r, extent)),
+        dataset=dataset,
+        split=split,
+        extent=extent,
+    )
+
+
+def write_instances(
+    path: Path,
+    images: Iterable[Mapping[str, object]],
+    annotations: Iterable[Mapping[str, object]],
+    *,
+    dataset: str,
+    split: str,
+    extent: str,
+) -> None:
+    """Write a COCO JSON of ready images and annotations, each one a line, as they come.
+
+    The file is pure ASCII (readers that open it in any locale agree), holds no NaN and no time
+    of day.
     """
     head = {
         "info": {
@@ -41,17 +66,15 @@ def write_coco(path: Path, records: Records, *, dataset: str, split: str, extent
     }
     with atomic_path(path) as temporary, temporary.open("w", encoding="ascii", newline="") as file:
         file.write(_dumps(head)[:-1])
-        _write_array(file, "images", (_image(r) for r in records() if r.info.width is not None))
-        _write_array(
-            file, "annotations", (one for r in records() for one in _annotations(r, extent))
-        )
+        _write_array(file, "images", images)
+        _write_array(file, "annotations", annotations)
         file.write("}\n")
 
 
 def iter_coco(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield (member, value) in the order of the file: arrays one element at a time.
 
-    Reads any JSON object; one element, and little text besides, is in memory. Stop early for the
+    Reads any JSON object; one element and a piece of the text are in memory. Stop early for the
     images alone.
 
     Raises:
@@ -78,13 +101,13 @@ def iter_coco(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 class _Cursor:
-    """A place in a JSON text, of which a part is in memory."""
+    """A place in a JSON text that is read piece by piece."""
 
     def __init__(self, file: IO[str]) -> None:
         self._file = file
         self._text = ""
         self._at = 0
-        self._before = 0
+        self._dropped = 0
         self._decoder = json.JSONDecoder(parse_constant=_no_constant)
         self._skip()
 
@@ -105,16 +128,15 @@ class _Cursor:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                # It may only be cut by the end of the part that is in memory.
-                if not self._read_on():
-                    raise self._error(error.msg, error.pos) from None
-                continue
-            # Of a number that is cut, like 1.5e+07 before its 07, the whole beginning is a value.
-            if len(self._text) - end <= len("e+") and self._read_on():
-                continue
-            self._at = end
-            self._skip()
-            return value
+                if not self._read():
+                    raise self._error(error.msg, error.pos) from error
+            else:
+                # A number may go on: "1" may be the begin of "1e+5".
+                if len(self._text) - end >= _LONGEST_TAIL or not self._read():
+                    self._at = end
+                    break
+        self._skip()
+        return value
 
     def elements(self) -> Iterator[Any]:
         """Yield the elements of an array whose bracket has been taken, and take the other."""
@@ -131,26 +153,23 @@ class _Cursor:
             raise self._error("Extra data", self._at)
 
     def _skip(self) -> None:
-        """Step over white space, so that the next character is in memory, if there is one."""
         while True:
             match = _SPACE.match(self._text, self._at)
             self._at = match.end() if match else self._at
-            if self._at < len(self._text) or not self._read_on():
-                break
+            if self._at < len(self._text) or not self._read():
+                return
 
-    def _read_on(self) -> bool:
-        """Forget what lies behind, and add another part of the file; false at its end.
-
-        Parts grow with what is not yet read: a long value is decoded few times.
-        """
-        part = self._file.read(max(_PART_CHARACTERS, len(self._text) - self._at))
-        if part:
-            self._before += self._at
-            self._text, self._at = self._text[self._at :] + part, 0
-        return bool(part)
+    def _read(self) -> bool:
+        """Read on, the more the longer a value is, and drop what lies behind; false at the end."""
+        piece = self._file.read(max(_PIECE_CHARACTERS, len(self._text) - self._at))
+        if not piece:
+            return False
+        self._text, self._dropped = self._text[self._at :] + piece, self._dropped + self._at
+        self._at = 0
+        return True
 
     def _error(self, problem: str, at: int) -> ValueError:
-        return ValueError(f"{problem} at character {self._before + at}")
+        return ValueError(f"{problem} (char {self._dropped + at})")
 
 
 def _no_constant(name: str) -> NoReturn:
