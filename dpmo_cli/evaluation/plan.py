@@ -20,11 +20,12 @@ from dpmo_cli.evaluation.boxes import (
 )
 from dpmo_cli.evaluation.instances import NO_TRUTH, ImageMasks, find_truths
 from dpmo_cli.evaluation.measures import ImageMeasures, measure
-from dpmo_cli.evaluation.run_masks import FinishedRun, Prediction, RunImage, open_run
+from dpmo_cli.evaluation.run_masks import FinishedRun, Prediction, open_run
 from dpmo_cli.evaluation.summary import Summary, summarise
 from dpmo_cli.evaluation.truth_coco import CocoTruth
 from dpmo_cli.evaluation.truth_files import Truth, open_truth
 from dpmo_cli.geometry.extents import NNEC
+from dpmo_cli.outputs.finished import RunImage
 
 OWN_BOXES = "boxes"
 """In the place of a truth: the head boxes that the dataset gave."""

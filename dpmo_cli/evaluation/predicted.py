@@ -12,8 +12,9 @@ from dpmo_cli.datasets.names import image_key
 from dpmo_cli.datasets.paths import listed
 from dpmo_cli.datasets.point_files import FoundPoints, PointFile, has_text_files, read_point_file
 from dpmo_cli.errors import InputError, UsageError
-from dpmo_cli.evaluation.run_masks import list_images, read_points
+from dpmo_cli.evaluation.run_masks import read_points
 from dpmo_cli.outputs.findings import annotations_file, points_file
+from dpmo_cli.outputs.finished import list_images
 from dpmo_cli.outputs.schema import FAILED, NOBODY
 
 RUN = "run"

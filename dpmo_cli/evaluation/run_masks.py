@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +16,12 @@ from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.evaluation.instances import checked_rle
 from dpmo_cli.geometry.points import FloatArray
 from dpmo_cli.geometry.rle import Rle
-from dpmo_cli.outputs.coco import iter_coco
 from dpmo_cli.outputs.findings import annotations_file, one_line, points_file
-from dpmo_cli.outputs.json_values import as_int, as_number, as_object, as_text
+from dpmo_cli.outputs.finished import MEND, FinishedImage, RunImage, list_images, read_images
+from dpmo_cli.outputs.json_values import as_number, as_object, as_text
 from dpmo_cli.outputs.run_file import RUN_FILE
 from dpmo_cli.outputs.schema import FAILED, OCCLUDED, POINT_SCHEMA
-from dpmo_cli.outputs.table_checks import Points, read_table
-
-_MEND = "see `dpmo validate`, and convert again"
-
-
-@dataclass(frozen=True)
-class RunImage:
-    """An image of a run: file name relative to the dataset's root, (H, W) in px."""
-
-    split: str
-    image_id: int
-    file_name: str
-    size_hw: tuple[int, int]
+from dpmo_cli.outputs.table_checks import read_table
 
 
 @dataclass(frozen=True)
@@ -81,30 +68,14 @@ class FinishedRun:
     def predictions(self, wanted: set[RunImage]) -> Iterator[Prediction]:
         """Yield what the run predicts for some of its images, in order.
 
-        The rows of one split and the text of its annotations are in memory at a time.
-
         Raises:
             InputError: a file of the run can't be read, or they do not belong together.
         """
         for split in dict.fromkeys(image.split for image in self.images if image in wanted):
-            path = self.out / annotations_file(split)
-            points = Points.of(read_points(self.out, split))
-            annotations = (value for member, value in iter_coco(path) if member == "annotations")
-            groups = groupby(annotations, lambda value: value["image_id"])
-            try:
-                group = next(groups, None)
-                for image in (one for one in self.images if one.split == split):
-                    masks: dict[int, tuple[Rle, float]] = {}
-                    if group is not None and group[0] == image.image_id:
-                        if image in wanted:
-                            masks = dict(_mask_of(value, image) for value in group[1])
-                        group = next(groups, None)
-                    if image in wanted:
-                        yield _prediction(image, points, masks)
-                if group is not None:
-                    raise ValueError(f"annotations of image {group[0]} out of place")
-            except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-                raise InputError(path, f"can't be read ({one_line(error)})", _MEND) from error
+            images = [one for one in self.images if one.split == split]
+            for found in read_images(self.out, split, images):
+                if found.image in wanted:
+                    yield _prediction(self.out, found)
 
 
 def open_run(out: Path, split: str | None = None) -> FinishedRun:
@@ -127,7 +98,7 @@ def open_run(out: Path, split: str | None = None) -> FinishedRun:
         splits = as_object(record.get("splits"), "splits")
         parts = {name: as_object(value, name) for name, value in splits.items()}
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, f"can't be read ({one_line(error)})", _MEND) from error
+        raise InputError(path, f"can't be read ({one_line(error)})", MEND) from error
     if split is not None and split not in parts:
         raise UsageError(f"--split {split}: the run has {', '.join(parts) or 'none'}")
     chosen = [name for name in parts if split in (None, name)]
@@ -148,30 +119,6 @@ def _is_limited(part: Mapping[str, object]) -> bool:
     return part.get("limit") is not None or part.get("shard") is not None
 
 
-def list_images(out: Path, split: str) -> list[RunImage]:
-    """The images of a split that could be read, whether they hold a mask or not.
-
-    Raises:
-        InputError: the split's annotations can't be read.
-    """
-    path = out / annotations_file(split)
-    images = []
-    try:
-        for member, value in iter_coco(path):
-            if member == "annotations":
-                break
-            if member == "images":
-                fields = as_object(value, "an image")
-                sides = [as_int(fields.get(side), side) for side in ("height", "width")]
-                name = as_text(fields.get("file_name"), "file_name")
-                images.append(
-                    RunImage(split, as_int(fields.get("id"), "id"), name, (sides[0], sides[1]))
-                )
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, f"can't be read ({one_line(error)})", _MEND) from error
-    return images
-
-
 def _list_failed(out: Path, split: str) -> list[str]:
     table = read_points(out, split)
     failed = table.filter(pc.field("status") == FAILED)
@@ -188,39 +135,34 @@ def read_points(out: Path, split: str) -> pa.Table:
     try:
         return read_table(path, POINT_SCHEMA)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(path, f"can't be read ({one_line(error)})", _MEND) from error
+        raise InputError(path, f"can't be read ({one_line(error)})", MEND) from error
 
 
-def _mask_of(value: object, image: RunImage) -> tuple[int, tuple[Rle, float]]:
-    """The id of an annotation, its mask and its score."""
-    fields = as_object(value, "an annotation")
-    number = as_int(fields.get("id"), "an annotation's id")
+def _mask_of(fields: Mapping[str, object], image: RunImage) -> tuple[Rle, float]:
+    """The mask of an annotation and its score."""
     try:
         mask = checked_rle(fields.get("segmentation"), image.size_hw)
     except ValueError as error:
-        raise ValueError(f"annotation {number}: {error}") from error
+        raise ValueError(f"annotation {fields.get('id')}: {error}") from error
     score = fields.get("score")
-    return number, (mask, float("nan") if score is None else as_number(score, "score"))
+    return mask, float("nan") if score is None else as_number(score, "score")
 
 
-def _prediction(
-    image: RunImage, points: Points, masks: Mapping[int, tuple[Rle, float]]
-) -> Prediction:
-    place = points.places.get(image.image_id, slice(0, 0))
-    numbers = points.annotation_ids[place].tolist()
-    lost = [number for number in numbers if number >= 0 and number not in masks]
-    if lost:
-        raise ValueError(
-            f"annotation {lost[0]}, which {points_file(image.split)} names, is missing"
-        )
-    found = [masks.get(number) for number in numbers]
+def _prediction(out: Path, found: FinishedImage) -> Prediction:
+    image, rows = found.image, found.rows
+    try:
+        masks = {number: _mask_of(one, image) for number, one in found.annotations.items()}
+    except ValueError as error:
+        path = out / annotations_file(image.split)
+        raise InputError(path, f"can't be read ({one_line(error)})", MEND) from error
+    of_points = [masks.get(number) for number in rows["annotation_id"].to_pylist()]
     nan_box = [float("nan")] * 4
-    boxes = points.table["head_box_xyxy"][place.start : place.stop].to_pylist()
+    boxes = rows["head_box_xyxy"].to_pylist()
     return Prediction(
         image=image,
-        points_xy=points.points_xy[place],
-        masks=[None if one is None else one[0] for one in found],
-        scores=np.array([float("nan") if one is None else one[1] for one in found]),
-        occluded=np.asarray(points.statuses[place] == OCCLUDED),
+        points_xy=np.stack([rows["x"].to_numpy(), rows["y"].to_numpy()], axis=1),
+        masks=[None if one is None else one[0] for one in of_points],
+        scores=np.array([float("nan") if one is None else one[1] for one in of_points]),
+        occluded=np.array([status == OCCLUDED for status in rows["status"].to_pylist()], np.bool_),
         boxes_xyxy=np.array([box or nan_box for box in boxes], np.float64).reshape(-1, 4),
     )

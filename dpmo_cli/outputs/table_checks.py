@@ -71,15 +71,19 @@ def read_table(
         pa.ArrowException or OSError: where the file can't be read.
     """
     with path.open("rb") as file:
-        there = pq.read_schema(file)
-    if not there.equals(schema):
-        wrong = [name for name in schema.names if name not in there.names]
-        wrong += [f.name for f in there if f.name not in schema.names or f != schema.field(f.name)]
-        raise ValueError(f"columns {few(wrong)}" if wrong else "the columns' order")
+        check_schema(pq.read_schema(file), schema)
     rows = None if split is None else pc.field("split") == split
     with path.open("rb") as file:
         table = pq.read_table(file, columns=columns, filters=rows, partitioning=None)
         return table.combine_chunks()
+
+
+def check_schema(there: pa.Schema, schema: pa.Schema) -> None:
+    """Raise ValueError, one line, where the schema of a file is not the one that it should be."""
+    if not there.equals(schema):
+        wrong = [name for name in schema.names if name not in there.names]
+        wrong += [f.name for f in there if f.name not in schema.names or f != schema.field(f.name)]
+        raise ValueError(f"columns {few(wrong)}" if wrong else "the columns' order")
 
 
 def check_points(points: Points) -> Iterator[Problem]:
