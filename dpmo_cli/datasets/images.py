@@ -80,6 +80,16 @@ def image_size_hw(path: Path) -> tuple[int, int]:
         return _stored_size_hw(image)
 
 
+def is_upright(path: Path) -> bool:
+    """Whether readers that heed an orientation show the pixels as they are stored.
+
+    Raises:
+        InputError: the file is missing or no image of the known formats.
+    """
+    with _opened(path, None) as image:
+        return image.getexif().get(_ORIENTATION_TAG) not in range(2, 9)
+
+
 @contextmanager
 def _opened(path: Path, max_pixels: int | None) -> Iterator[Image]:
     """Open an image; whatever Pillow raises inside the block becomes an InputError."""

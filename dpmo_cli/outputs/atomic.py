@@ -6,6 +6,7 @@ import filecmp
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: for any OSError on the way, a full disk for example.
     """
-    # The name is short, not built from the target's, which may be as long as names can be.
-    temporary = path.parent / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -68,6 +68,33 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def copy_file(path: Path, source: Path) -> None:
+    """Copy a file's content atomically; a link at `path` becomes a file of its own."""
+    with atomic_path(path) as temporary:
+        shutil.copyfile(source, temporary)
+        if path.is_symlink():
+            path.unlink()
+
+
+def link_file(path: Path, target: Path) -> None:
+    """Make `path` a symbolic link, atomically; one that leads to `target` is left alone.
+
+    Raises:
+        OutputError: for any OSError on the way, a file system without links for example.
+    """
+    temporary = _temporary(path)
+    try:
+        if path.is_symlink() and os.readlink(path) == str(target):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.symlink_to(target)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        _remove(temporary)
+        raise OutputError(path, error) from error
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's content, hexadecimal. OSError passes."""
     digest = hashlib.sha256()
@@ -88,6 +115,11 @@ def sweep_temporaries(folder: Path, *, deep: bool = False) -> int:
     for path in stale:
         _remove(path)
     return len(stale)
+
+
+def _temporary(path: Path) -> Path:
+    # The name is short, not built from the target's, which may be as long as names can be.
+    return path.parent / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
 
 
 def _remove(path: Path) -> None:

@@ -11,7 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dpmo_cli.datasets.images import MAX_PIXELS, image_size_hw, read_image, read_photo
+from dpmo_cli.datasets.images import (
+    MAX_PIXELS,
+    image_size_hw,
+    is_upright,
+    read_image,
+    read_photo,
+)
 from dpmo_cli.errors import InputError
 
 HEIGHT, WIDTH = 5, 7
@@ -123,6 +129,18 @@ def test_pixels_stay_as_stored_whatever_the_orientation(
     image.save(tmp_path / f"a.{suffix}", exif=exif, **options)
     np.testing.assert_array_equal(read_image(tmp_path / f"a.{suffix}"), pixels)
     assert image_size_hw(tmp_path / f"a.{suffix}") == (HEIGHT, WIDTH)
+    assert is_upright(tmp_path / f"a.{suffix}") is (orientation == 1)
+
+
+@pytest.mark.parametrize("orientation", [None, 0, 9])
+def test_no_orientation_or_an_unknown_one_is_upright(
+    tmp_path: Path, orientation: int | None
+) -> None:
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[ORIENTATION] = orientation
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
+    assert is_upright(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("name", ["a b.png", "a,b.png", "été 人.png", "A.PNG"])

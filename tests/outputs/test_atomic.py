@@ -15,6 +15,8 @@ from dpmo_cli.errors import EXIT_FAILED
 from dpmo_cli.outputs.atomic import (
     OutputError,
     atomic_path,
+    copy_file,
+    link_file,
     sha256_file,
     sweep_temporaries,
     write_bytes,
@@ -148,3 +150,45 @@ def test_writing_leaves_no_time_of_its_own(tmp_path: Path) -> None:
     time.sleep(0.02)
     write_text(tmp_path / "a", "x")
     assert (tmp_path / "a").stat().st_mtime_ns == first
+
+
+def test_a_link_is_made_and_left_alone(tmp_path: Path) -> None:
+    target, other = tmp_path / "t.jpg", tmp_path / "o.jpg"
+    target.write_bytes(b"photo")
+    other.write_bytes(b"photo")
+    link = tmp_path / "new" / "a.jpg"
+    link_file(link, target)
+    assert link.is_symlink()
+    assert link.read_bytes() == b"photo"
+    stamp = link.lstat().st_mtime_ns, link.lstat().st_ino
+    link_file(link, target)
+    assert (link.lstat().st_mtime_ns, link.lstat().st_ino) == stamp
+    link_file(link, other)
+    assert link.resolve() == other
+    assert [path.name for path in link.parent.iterdir()] == ["a.jpg"]
+
+
+def test_a_link_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes(b"photo")
+    (tmp_path / "a").write_bytes(b"photo")
+    link_file(tmp_path / "a", tmp_path / "t")
+    assert (tmp_path / "a").is_symlink()
+
+
+def test_a_link_that_cant_be_made_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file"):
+        link_file(tmp_path / "file" / "a", tmp_path / "t")
+
+
+def test_a_copy_replaces_a_link_and_never_writes_through_it(tmp_path: Path) -> None:
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    source.write_bytes(b"photo")
+    link_file(copy, source)
+    copy_file(copy, source)
+    assert not copy.is_symlink()
+    stamp = copy.stat().st_mtime_ns
+    copy_file(copy, source)
+    assert (copy.read_bytes(), copy.stat().st_mtime_ns) == (b"photo", stamp)
+    copy.write_bytes(b"mine")
+    assert source.read_bytes() == b"photo"
