@@ -42,7 +42,7 @@ def test_the_package_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["", '"convert", ', '"weights", "fetch", ', '"train", "nano", ']
+    "arguments", ["", '"convert", ', '"export", ', '"weights", "fetch", ', '"train", "nano", ']
 )
 def test_help_is_light(arguments: str) -> None:
     found = modules_after(HELP.format(arguments=arguments))

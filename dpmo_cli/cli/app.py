@@ -16,6 +16,7 @@ from dpmo_cli.cli.bench import bench
 from dpmo_cli.cli.config import read_config
 from dpmo_cli.cli.console import say
 from dpmo_cli.cli.convert import convert
+from dpmo_cli.cli.export import export
 from dpmo_cli.cli.merge import merge
 from dpmo_cli.cli.predict import predict
 from dpmo_cli.cli.report import report
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.command()(convert)
 app.command()(predict)
 app.command()(merge)
+app.command()(export)
 app.command()(validate)
 app.command()(visualize)
 app.command()(report)
