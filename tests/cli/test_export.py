@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +84,16 @@ def test_wrong_calls(out: Path, dpmo: Dpmo, arguments: list[str], code: int, pro
     (error,) = done.errors
     assert problem in error
     assert not Path("to").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("dpmo_cli.cli.export", ["numpy", "pyarrow", "PIL", "scipy", "rich", "torch"]),
+        ("dpmo_cli.pipeline.export", ["torch", "torchvision", "timm", "segment_anything"]),
+    ],
+)
+def test_importing_it_loads_nothing_heavy(module: str, heavy: list[str]) -> None:
+    script = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert process.stdout.decode().strip() == "[]"
