@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.outputs.atomic import write_text
 from dpmo_cli.outputs.gallery import list_images, sample_images, worst_masks
 from dpmo_cli.outputs.page import render_page
@@ -50,7 +49,7 @@ def write_report(
         InputError: one of its files can't be read.
         OutputError: the page can't be written.
     """
-    run = _read_run(out)
+    run = Run.of(out)
     statistics = read_statistics(out, run)
     worst = worst_masks(out, WORST)
     images = sample_images(list_images(out), sample, seed) if run.split_counts else []
@@ -64,16 +63,3 @@ def write_report(
     text = render_page(run, statistics, plates, reasons=reasons, asked_plates=asked)
     write_text(page, text)
     return Report(statistics, tuple(plates.problems))
-
-
-def _read_run(out: Path) -> Run:
-    path = out / RUN_FILE
-    try:
-        return Run.read(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(
-            f"{out}: holds no finished run (no {RUN_FILE}); give a folder that dpmo wrote, or "
-            "finish its run"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, f"is no run record ({error})", "convert again") from error

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpmo_cli.errors import InputError, UsageError
+from dpmo_cli.outputs.findings import one_line
 from dpmo_cli.outputs.json_values import as_object, as_text
 from dpmo_cli.outputs.schema import SCHEMA_VERSION
 
@@ -50,6 +52,26 @@ class Run:
             },
             document=document,
         )
+
+    @classmethod
+    def of(cls, out: Path) -> Run:
+        """Read the record of a run's folder.
+
+        Raises:
+            UsageError: it holds no finished run.
+            InputError: its record can't be read.
+        """
+        path = out / RUN_FILE
+        try:
+            return cls.read(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise UsageError(
+                f"{out}: holds no finished run (no {RUN_FILE}); give a folder that dpmo wrote, or "
+                "finish its run"
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            problem = f"is no run record ({one_line(error)})"
+            raise InputError(path, problem, "convert again") from error
 
 
 def root_of(out: Path) -> str | None:

@@ -20,7 +20,6 @@ from dpmo_cli.outputs.exports.plan import NONE, Options, Photo, Plan, name_image
 from dpmo_cli.outputs.exports.registry import Format
 from dpmo_cli.outputs.findings import one_line
 from dpmo_cli.outputs.finished import (
-    MEND,
     FinishedImage,
     RunImage,
     iter_rows,
@@ -28,9 +27,8 @@ from dpmo_cli.outputs.finished import (
     read_images,
 )
 from dpmo_cli.outputs.json_values import as_object, as_text
+from dpmo_cli.outputs.run_file import RUN_FILE, Run, root_of
 from dpmo_cli.outputs.schema import NOBODY, OK
-from dpmo_cli.outputs.validate import RUN_FILE, Run
-from dpmo_cli.pipeline.finish import read_root
 from dpmo_cli.pipeline.progress import RunProgress
 
 EXPORT_FILE = "export.json"
@@ -93,13 +91,16 @@ def export_run(
         UsageError: no finished run, no such split, or a folder that can't be written to.
         InputError: a file of the run or a photo can't be used.
     """
-    run = _read_run(out)
+    run = Run.of(out)
     chosen = _choose_splits(run, splits)
     images = {split: list_images(out, split) for split in chosen}
     everything = [image for split in chosen for image in images[split]]
     if not everything:
         raise UsageError(f"{out}: has no image that could be read; see its {RUN_FILE}")
-    root = root or Path(read_root(out))
+    photos = root or root_of(out)
+    if photos is None:
+        raise UsageError(f"{out}/{RUN_FILE} does not say where the photos are; give --root")
+    root = Path(photos)
     _check_folder(to, out, root)
     for image in everything:
         resolve_inside(root, image.file_name)
@@ -131,18 +132,6 @@ def export_run(
         _write_list(to, form, plan, counts, files)
     warnings = [*writer.warnings(), *_failed(run, chosen)]
     return Exported(counts, len(files), warnings)
-
-
-def _read_run(out: Path) -> Run:
-    path = out / RUN_FILE
-    if not out.is_dir():
-        raise UsageError(f"{out} is no folder; give the one that `dpmo convert` wrote")
-    if not path.is_file():
-        raise UsageError(f"{out}: holds no finished run (no {RUN_FILE}); run convert to its end")
-    try:
-        return Run.read(path)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, f"can't be read ({one_line(error)})", MEND) from error
 
 
 def _choose_splits(run: Run, wanted: Sequence[str]) -> list[str]:

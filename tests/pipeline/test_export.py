@@ -242,7 +242,7 @@ def _torn_list(out: Path) -> None:
     ("break_it", "kind", "problem"),
     [
         pytest.param(_no_run, UsageError, "no finished run", id="no run"),
-        pytest.param(_torn_run, InputError, "run.json: can't be read", id="torn run"),
+        pytest.param(_torn_run, InputError, "run.json: is no run record", id="torn run"),
         pytest.param(_no_photo, InputError, "f.jpg: is missing", id="no photo"),
         pytest.param(_other_photo, InputError, "31 x 64 px, its masks 30 x 64", id="other photo"),
         pytest.param(_foreign, UsageError, "no export", id="foreign files"),
