@@ -130,3 +130,19 @@ def rle_window(rle: Rle) -> tuple[NDArray[np.bool_], WindowXYXY]:
     rows = np.flatnonzero(filled.any(axis=1))
     y0, y1 = int(rows[0]), int(rows[-1]) + 1
     return filled[y0:y1], (x0, y0, x1, y1)
+
+
+def share_pixels(one: Rle, other: Rle) -> bool:
+    """Whether two masks of one frame have a pixel in common.
+
+    Raises:
+        ValueError: the runs of one do not add up to its frame, or the frames differ.
+    """
+    if one["size"] != other["size"]:
+        raise ValueError(f"masks of frames {one['size']} and {other['size']} (H, W)")
+    (mask, (left, top, right, bottom)), (mask_2, window_2) = rle_window(one), rle_window(other)
+    x0, y0 = max(left, window_2[0]), max(top, window_2[1])
+    x1, y1 = max(x0, min(right, window_2[2])), max(y0, min(bottom, window_2[3]))
+    here = mask[y0 - top : y1 - top, x0 - left : x1 - left]
+    there = mask_2[y0 - window_2[1] : y1 - window_2[1], x0 - window_2[0] : x1 - window_2[0]]
+    return bool((here & there).any())

@@ -16,6 +16,7 @@ from dpmo_cli.geometry.rle import (
     frame_rle,
     rle_window,
     run_lengths,
+    share_pixels,
     window_runs,
 )
 
@@ -236,3 +237,19 @@ def test_runs_of_no_pixels(runs: list[int], pixels: list[int]) -> None:
 def test_runs_that_do_not_fill_the_frame(counts: str) -> None:
     with pytest.raises(ValueError, match="do not add up to a frame of 2 x 3"):
         rle_window({"size": [3, 2], "counts": counts})
+
+
+@given(windowed_masks(), st.data())
+def test_shared_pixels_are_those_of_the_full_frames(one: Windowed, data: st.DataObject) -> None:
+    height, width = one[2]
+    pixels = data.draw(hnp.arrays(np.bool_, (height, width), fill=st.just(False)))
+    other = frame_rle(pixels, (0, 0, width, height), one[2])
+    both = full_frame(*one).astype(bool) & pixels
+    assert share_pixels(frame_rle(*one), other) == share_pixels(other, frame_rle(*one))
+    assert share_pixels(frame_rle(*one), other) == both.any()
+
+
+def test_masks_of_different_frames_are_not_compared() -> None:
+    one, other = (frame_rle(np.ones((1, 1), np.bool_), (0, 0, 1, 1), (2, w)) for w in (2, 3))
+    with pytest.raises(ValueError, match="frames"):
+        share_pixels(one, other)
