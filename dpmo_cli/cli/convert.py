@@ -51,6 +51,7 @@ def convert(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done and what it costs.")
     ] = False,
+    discard_corrections: options.DiscardCorrections = False,
     force: options.Force = False,
     strict: options.Strict = False,
     max_failure_rate: options.MaxFailureRate = 1.0,
@@ -107,6 +108,7 @@ def convert(
             "strict": strict,
             "max_failure_rate": max_failure_rate,
         },
+        discard_corrections=discard_corrections,
         force=force,
         strict=strict,
         max_failure_rate=max_failure_rate,
@@ -130,6 +132,11 @@ def report(summary: Summary, out: Path, *, json: bool, quiet: bool, kind: str = 
     if counts.failed_images:
         images = counted(counts.images, "image")
         warn(f"{counts.failed_images:,} of {images} failed; mend what is named and run again")
+    if summary.finished.unfit:
+        warn(
+            f"{counted(len(summary.finished.unfit), 'decision')} of the review left out; "
+            f"`dpmo review apply {out}` says why"
+        )
     if not quiet:
         if not summary.changed:
             say(f"dpmo: {out}: up to date, nothing to do")
@@ -149,6 +156,7 @@ def report(summary: Summary, out: Path, *, json: bool, quiet: bool, kind: str = 
                 "splits": {name: part.as_json() for name, part in summary.finished.splits.items()},
                 "failures": summary.finished.failures,
                 "warnings": len(summary.finished.warnings),
+                "corrections": summary.finished.corrections_as_json(),
                 "seconds": round(summary.seconds, 3),
                 "exit_code": summary.exit_code,
             },

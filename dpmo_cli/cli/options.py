@@ -81,6 +81,13 @@ ShardOption: TypeAlias = Annotated[
 Force: TypeAlias = Annotated[
     bool, typer.Option("--force", help="Convert again what is there already.")
 ]
+DiscardCorrections: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--discard-corrections",
+        help="Leave out what `dpmo review apply` brought in; the decisions stay in their log.",
+    ),
+]
 Strict: TypeAlias = Annotated[
     bool, typer.Option("--strict", envvar="DPMO_STRICT", help="End at the first bad file.")
 ]

@@ -83,6 +83,7 @@ def predict(
         int | None, typer.Option(envvar="DPMO_LIMIT", min=1, help="Only the first photos.")
     ] = None,
     shard: options.ShardOption = None,
+    discard_corrections: options.DiscardCorrections = False,
     force: options.Force = False,
     strict: options.Strict = False,
     max_failure_rate: options.MaxFailureRate = 1.0,
@@ -160,6 +161,7 @@ def predict(
             "strict": strict,
             "max_failure_rate": max_failure_rate,
         },
+        discard_corrections=discard_corrections,
         force=force,
         strict=strict,
         max_failure_rate=max_failure_rate,

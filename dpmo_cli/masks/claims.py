@@ -8,6 +8,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmo_cli.geometry.components import component_at
 from dpmo_cli.geometry.extents import IN_DISC
 from dpmo_cli.geometry.nnec import disc_mask, disc_windows, nearest_others
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites
@@ -17,7 +18,6 @@ from dpmo_cli.geometry.tiles import Tile
 from dpmo_cli.masks import reasons
 from dpmo_cli.masks.choice import choose
 from dpmo_cli.masks.method import LOGIT, Method
-from dpmo_cli.masks.ownership import component_at
 from dpmo_cli.sam.engine import Encoded, PromptEngine
 
 TILES_AT_ONCE = 8

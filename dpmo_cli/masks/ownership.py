@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from dpmo_cli.geometry.points import FloatArray, IntArray
 from dpmo_cli.geometry.rle import WindowXYXY
@@ -99,17 +98,3 @@ def logit_cost(
         return costs
 
     return cost
-
-
-def component_at(mask: NDArray[np.bool_], pixel_xy: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """The part of a mask that is connected, by edges, to a pixel of its window; None without it."""
-    x, y = pixel_xy
-    if not mask[y, x]:
-        return None
-    if mask.all():
-        return mask
-    parts, count = ndimage.label(mask)
-    if count == 1:
-        return mask
-    component: NDArray[np.bool_] = parts == parts[y, x]
-    return component

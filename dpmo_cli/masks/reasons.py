@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmo_cli.outputs.schema import DUPLICATE, YIELDED
+
 LOW_SCORE = "low_score"
 LEAKS = "leaks_out_of_disc"
 MISSES_POINT = "misses_point"
@@ -17,7 +19,6 @@ CLOSE_PAIR = "close_pair"
 RADIUS_CLAMPED = "radius_clamped"
 LONE = "lone_point"
 BOX_DISAGREES = "box_disagrees"
-DUPLICATE = "duplicate"
 NO_PIXELS = "no_pixels"
 OUTSIDE_IMAGE = "outside_image"
 NOT_FINITE = "not_finite"
@@ -38,6 +39,7 @@ REASONS: Mapping[str, str] = {
     BOX_DISAGREES: "the mask fills under a quarter of the dataset's head box, or leaves it by half",
     DUPLICATE: "rounds to the pixel of an earlier point, whose mask it shares",
     NO_PIXELS: "neighbours own all pixels that the network gave",
+    YIELDED: "masks that reviewers drew or accepted took its pixels",
     OUTSIDE_IMAGE: "the point lies outside the image",
     NOT_FINITE: "a coordinate is NaN or infinite",
     FULLY_OCCLUDED: "the dataset says that the head is fully occluded",

@@ -9,6 +9,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from dpmo_cli.geometry.components import component_at
 from dpmo_cli.geometry.extents import IN_DISC
 from dpmo_cli.geometry.nnec import (
     clamped,
@@ -35,7 +36,6 @@ from dpmo_cli.masks.claims import (
 from dpmo_cli.masks.method import NEAREST, RATIO, ROBUST, Method
 from dpmo_cli.masks.ownership import (
     Cost,
-    component_at,
     distance_cost,
     logit_cost,
     own_pixels,

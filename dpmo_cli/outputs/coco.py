@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from dpmo_cli.outputs.atomic import atomic_path
 from dpmo_cli.outputs.records import ImageRecord, Records
-from dpmo_cli.outputs.schema import OK, SCHEMA_VERSION
+from dpmo_cli.outputs.schema import AUTO, OK, SCHEMA_VERSION
 
 PERSON = 1
 _SCORE_DECIMALS = 6
@@ -228,6 +228,8 @@ def _annotation(row: Mapping[str, Any], shared: list[int], extent: str) -> dict[
     for known in ("occlusion", "blurred", "external_id"):
         if row[known] is not None:
             attributes[known] = row[known]
+    if row["source"] != AUTO:
+        attributes |= {"source": row["source"], "reviewer": row["reviewer"]}
     return {
         "id": row["annotation_id"],
         "image_id": row["image_id"],

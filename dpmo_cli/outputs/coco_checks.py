@@ -140,13 +140,15 @@ def _join(
 
 
 def _agrees(points: Points, place: slice, one: Annotation) -> bool:
-    row = place.start + one.point_id
+    row = place.start + int(np.searchsorted(points.point_ids[place], one.point_id))
     return (
-        place.start <= row < place.stop
+        row < place.stop
+        and points.point_ids[row] == one.point_id
         and points.statuses[row] == OK
         and points.annotation_ids[row] == one.id
         and tuple(points.points_xy[row].tolist()) == one.point_xy
-        and points.radii_px[row] == one.radius_px
+        and np.array_equal(points.radii_px[row], one.radius_px, equal_nan=True)
+        and (points.sources[row], points.reviewers[row]) == (one.source, one.reviewer)
     )
 
 

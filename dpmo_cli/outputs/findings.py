@@ -33,13 +33,14 @@ CODES = {
     # points/<split>.parquet
     "DPMO-V030": "the points can't be read as Parquet",
     "DPMO-V031": "the points do not follow the schema",
-    "DPMO-V032": "rows of an image are not its points 0, 1, 2, ... in order",
+    "DPMO-V032": "rows of an image are not its points 0, 1, 2, ... and the added ones in order",
     "DPMO-V033": "a status is not known",
     "DPMO-V034": "a row with a mask names no annotation of its image",
     "DPMO-V035": "a row without a mask names an annotation",
     "DPMO-V036": "an annotation and the row of its point disagree",
     "DPMO-V037": "an annotation is named by no row",
     "DPMO-V038": "rows name an image otherwise than the annotations do",
+    "DPMO-V039": "the source or the reviewer of a row does not go with its mask",
     # review/queue.parquet
     "DPMO-V040": "the queue can't be read as Parquet",
     "DPMO-V041": "the queue does not follow the schema",
@@ -73,6 +74,16 @@ Problem = tuple[str, str]
 """A code and a message; the code tells which file of a split it is about."""
 
 QUEUE_FILE = "review/queue.parquet"
+REVIEW_FILES = (
+    QUEUE_FILE,
+    "review/corrections.parquet",
+    "review/decisions.sqlite",
+    "review/decisions.sqlite-wal",
+    "review/decisions.sqlite-shm",
+    "review/audit.json",
+    "review/calibration.json",
+)
+"""What may lie in the folder of the review."""
 
 
 def annotations_file(split: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from dpmo_cli.outputs.json_values import (
     as_object,
     as_text,
 )
+from dpmo_cli.outputs.schema import AUTO
 from dpmo_cli.outputs.segments import Runs, Segments, areas_of, boxes_of, ones_of, segments_of
 
 DISC_TOLERANCE_PX = 1e-6
@@ -26,7 +28,10 @@ DISC_TOLERANCE_PX = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What the checks need of one COCO annotation; sizes are (H, W), boxes xywh, all in px."""
+    """What the checks need of one COCO annotation; sizes are (H, W), boxes xywh, all in px.
+
+    A person whom a reviewer added has no disc: its radius is NaN.
+    """
 
     id: int
     image_id: int
@@ -40,6 +45,13 @@ class Annotation:
     point_xy: tuple[float, float]
     radius_px: float
     extent: str
+    source: str = AUTO
+    reviewer: str | None = None
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether nobody has drawn the mask or found it right: it keeps to its disc and point."""
+        return self.source == AUTO
 
     @classmethod
     def from_json(cls, value: object) -> Annotation:
@@ -53,6 +65,10 @@ class Annotation:
         attributes = as_object(fields.get("attributes"), "attributes")
         height, width = as_list(rle.get("size"), 2, "size")
         x, y = as_numbers(attributes.get("point"), 2, "point")
+        source = as_text(attributes.get("source", AUTO), "source")
+        reviewer = attributes.get("reviewer")
+        radius = attributes.get("radius_px")
+        no_disc = radius is None and source != AUTO
         return cls(
             id=as_int(fields.get("id"), "id"),
             image_id=as_int(fields.get("image_id"), "image_id"),
@@ -64,8 +80,10 @@ class Annotation:
             bbox=as_numbers(fields.get("bbox"), 4, "bbox"),
             point_id=as_int(attributes.get("point_id"), "point_id"),
             point_xy=(x, y),
-            radius_px=as_number(attributes.get("radius_px"), "radius_px"),
+            radius_px=math.nan if no_disc else as_number(radius, "radius_px"),
             extent=as_text(attributes.get("extent"), "extent"),
+            source=source,
+            reviewer=None if reviewer is None else as_text(reviewer, "reviewer"),
         )
 
 
@@ -123,13 +141,15 @@ def _check_discs(
     sites_xy = np.clip(np.rint(points_xy), 0, [width - 1, height - 1])
     site_x, site_y = sites_xy[segments.owner].T
     holds = (segments.x == site_x) & (segments.top <= site_y) & (site_y <= segments.bottom)
-    without = np.setdiff1d(np.arange(len(masks)), segments.owner[holds])
+    automatic = np.array([one.is_automatic for one in masks], bool)
+    without = np.setdiff1d(np.flatnonzero(automatic), segments.owner[holds])
     if len(without):
         yield "DPMO-V026", _named(masks, without)
 
     # A segment's farthest pixel is one of its ends. The site's own pixel is always allowed; no
     # pixel of the image is nearer to the point, so a segment that ends there hides no other.
-    in_disc = np.array([one.extent in IN_DISC for one in masks], bool)[segments.owner]
+    in_disc = np.array([one.extent in IN_DISC for one in masks], bool)
+    in_disc = (in_disc & automatic)[segments.owner]
     radii_px = np.array([one.radius_px for one in masks], np.float64)[segments.owner]
     x, y = points_xy[segments.owner].T
     outside = np.zeros(len(segments.x), bool)

@@ -23,7 +23,9 @@ QUEUE_WINDOW_ROWS = 1 << 19
 
 def write_points(path: Path, records: Records) -> None:
     """Write one row per point of POINT_SCHEMA, in the order of the records, streaming."""
-    _write(path, (record.rows.select(POINT_SCHEMA.names) for record in records()), POINT_SCHEMA)
+    write_table(
+        path, (record.rows.select(POINT_SCHEMA.names) for record in records()), POINT_SCHEMA
+    )
 
 
 def write_queue(
@@ -43,7 +45,8 @@ def write_queue(
         image_ids.append(record.rows["image_id"].to_numpy())
         point_ids.append(record.rows["point_id"].to_numpy())
     if not scores:
-        return _write(path, (), QUEUE_SCHEMA)
+        write_table(path, (), QUEUE_SCHEMA)
+        return
     order = worst_first(*(np.concatenate(keys) for keys in (scores, splits, image_ids, point_ids)))
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
@@ -52,7 +55,25 @@ def write_queue(
         for first in range(0, len(ranks), window_rows):
             yield _gather(records, ranks, first, min(first + window_rows, len(ranks)), dataset)
 
-    return _write(path, windows(), QUEUE_SCHEMA)
+    write_table(path, windows(), QUEUE_SCHEMA)
+
+
+def write_table(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
+    """Write tables of a schema as one file, atomically: the bytes depend on the rows alone.
+
+    Returns:
+        The number of rows.
+    """
+    rows = 0
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        for table in _row_groups(tables):
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+            rows += len(table)
+    return rows
 
 
 def score_key(scores: pa.ChunkedArray) -> NDArray[np.float64]:
@@ -91,16 +112,6 @@ def _gather(
         tables.append(pa.Table.from_arrays(columns, schema=QUEUE_SCHEMA))
         wanted_ranks.append(of_image[chosen])
     return pa.concat_tables(tables).take(np.argsort(np.concatenate(wanted_ranks)))
-
-
-def _write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("wb") as file,
-        pq.ParquetWriter(file, schema, compression="zstd") as writer,
-    ):
-        for table in _row_groups(tables):
-            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

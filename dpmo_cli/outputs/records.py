@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.outputs.atomic import atomic_path
-from dpmo_cli.outputs.schema import RECORD_SCHEMA
+from dpmo_cli.outputs.schema import AUTO, RECORD_SCHEMA, REVIEW_FIELDS, STORED_SCHEMA
 
 RECORD_VERSION = 1
+RECORDS_FOLDER = ".dpmo/records"
 _KEY = b"dpmo.record"
+_REVIEW_NAMES = [field.name for field in REVIEW_FIELDS]
 
 
 class DamagedRecordError(DpmoError):
@@ -73,8 +76,19 @@ Records = Callable[[], Iterator[ImageRecord]]
 """Records that can be gone through more than once, one image in memory at a time."""
 
 
+def record_path(out: Path, split: str, image_id: int) -> Path:
+    """Where the automatic record of an image of the run in `out` lies."""
+    return out / RECORDS_FOLDER / split / f"{image_id:08d}.parquet"
+
+
 def write_record(path: Path, record: ImageRecord) -> None:
-    """Write a record as a Parquet file of one image, atomically; equal records, equal bytes."""
+    """Write a record as a Parquet file of one image, atomically; equal records, equal bytes.
+
+    Raises:
+        ValueError: the record holds what a reviewer decided; those that are kept are automatic.
+    """
+    if not record.rows.select(_REVIEW_NAMES).equals(_automatic(record.rows)):
+        raise ValueError("a record that is kept must be automatic")
     about = {
         "version": RECORD_VERSION,
         "fingerprint": record.fingerprint,
@@ -82,7 +96,8 @@ def write_record(path: Path, record: ImageRecord) -> None:
         "warnings": list(record.warnings),
         "error": record.error,
     }
-    table = record.rows.combine_chunks().replace_schema_metadata(
+    stored = record.rows.select(STORED_SCHEMA.names)
+    table = stored.combine_chunks().replace_schema_metadata(
         {_KEY: json.dumps(about, sort_keys=True).encode()}
     )
     # Open files, here and elsewhere: of a path with a colon pyarrow would make an address.
@@ -103,7 +118,7 @@ def read_record(path: Path) -> ImageRecord:
         return ImageRecord(
             info=ImageInfo(**about["info"]),
             # Parquet renames the elements of nested lists; the cast names them as we do.
-            rows=table.cast(RECORD_SCHEMA),
+            rows=_with_review(table.cast(STORED_SCHEMA)),
             warnings=tuple(about["warnings"]),
             error=about["error"],
             fingerprint=about["fingerprint"],
@@ -119,6 +134,18 @@ def read_fingerprint(path: Path) -> str | None:
             return str(_about(pq.read_schema(file))["fingerprint"])
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _automatic(rows: pa.Table) -> pa.Table:
+    """The review's columns of rows that nobody has decided about."""
+    source = pc.if_else(pc.is_valid(rows["rle"]), AUTO, pa.scalar(None, pa.string()))
+    reviewer = pa.chunked_array([pa.nulls(len(rows), pa.string())])
+    return pa.Table.from_arrays([source, reviewer], schema=pa.schema(REVIEW_FIELDS))
+
+
+def _with_review(rows: pa.Table) -> pa.Table:
+    columns = [*rows.columns, *_automatic(rows).columns]
+    return pa.Table.from_arrays(columns, schema=RECORD_SCHEMA)
 
 
 def _about(schema: pa.Schema) -> dict[str, Any]:

@@ -38,7 +38,9 @@ class Run:
         """Read run.json. ValueError and RecursionError say why it is none; OSError passes."""
         document = as_object(json.loads(path.read_text(encoding="utf-8")), "it")
         if document.get("version") != SCHEMA_VERSION:
-            raise ValueError(f"version is {document.get('version')}, not {SCHEMA_VERSION}")
+            raise ValueError(
+                f"version is {document.get('version')}, not {SCHEMA_VERSION}; run its command again"
+            )
         splits = as_object(document.get("splits"), "splits")
         if any(split.startswith(".") or set(split) & set("/\\\0") for split in splits):
             raise ValueError("the name of a split is no file name")

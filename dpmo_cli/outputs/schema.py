@@ -6,7 +6,16 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+ADDED_FROM = 500_000
+"""The first point id of persons that reviewers added; those of the dataset lie below."""
+IDS_PER_IMAGE = 10**6
+
+DUPLICATE = "duplicate"
+"""The reason of points that share an earlier one's mask."""
+YIELDED = "yielded"
+"""The reason of points whose pixels went to a mask that a reviewer drew or accepted."""
 
 OK = "ok"
 """The point has a mask of its own."""
@@ -22,12 +31,16 @@ INVALID = "invalid"
 """A coordinate is NaN or infinite."""
 REJECTED = "rejected"
 """The policy takes the located point for nobody's."""
+DELETED = "deleted"
+"""A reviewer takes the point for nobody's."""
+UNMASKED = "unmasked"
+"""A reviewer found the mask wrong and none better: the person stays without one."""
 FAILED = "failed"
 """The image could not be read."""
 
-NOBODY = (OUTSIDE, INVALID, REJECTED, FAILED)
+NOBODY = (OUTSIDE, INVALID, REJECTED, DELETED, FAILED)
 """Points of these count as no person that was found."""
-STATUSES = (OK, SHARED, OUTSIDE, EMPTY, OCCLUDED, INVALID, REJECTED, FAILED)
+STATUSES = (OK, SHARED, OUTSIDE, EMPTY, OCCLUDED, INVALID, REJECTED, DELETED, UNMASKED, FAILED)
 STATUS_MEANINGS: Mapping[str, str] = {
     OK: "has a mask of its own",
     SHARED: "rounds to the pixel of another point and shares its mask",
@@ -36,9 +49,19 @@ STATUS_MEANINGS: Mapping[str, str] = {
     OCCLUDED: "can't be seen, says the dataset",
     INVALID: "has a coordinate that is NaN or infinite",
     REJECTED: "was located, but is taken for nobody's",
+    DELETED: "is nobody's, says a reviewer",
+    UNMASKED: "has no mask: a reviewer found it wrong, and none better",
     FAILED: "belongs to an image that could not be read",
 }
 """What a point of each status is or has, in words."""
+
+AUTO = "auto"
+ACCEPTED = "accepted"
+CORRECTED = "corrected"
+ADDED = "added"
+SOURCES = (AUTO, ACCEPTED, CORRECTED, ADDED)
+"""Whose a mask is: the network's; the network's, which a reviewer found right; a reviewer's, for a
+point of the dataset or for a person whom nobody had marked."""
 
 POINT_FIELDS: tuple[pa.Field, ...] = (
     pa.field("image", pa.string(), nullable=False),
@@ -62,7 +85,13 @@ POINT_FIELDS: tuple[pa.Field, ...] = (
     # How sure the localiser is of a point that it found, 0 to 1; null for annotated ones.
     pa.field("locator_score", pa.float32()),
 )
-"""`points/<split>.parquet`: one row per input point, none missing."""
+"""What the pipeline knows of one input point."""
+
+REVIEW_FIELDS: tuple[pa.Field, ...] = (
+    # One of SOURCES, null without a mask; the reviewer, null where nobody decided.
+    pa.field("source", pa.string()),
+    pa.field("reviewer", pa.string()),
+)
 
 MASK_FIELDS: tuple[pa.Field, ...] = (
     # xywh in px, the box of the mask's pixels.
@@ -73,12 +102,21 @@ MASK_FIELDS: tuple[pa.Field, ...] = (
 )
 """The mask of a row; null without one. A shared point carries the mask of its site."""
 
-RECORD_SCHEMA = pa.schema([*POINT_FIELDS, *MASK_FIELDS, pa.field("flagged", pa.bool_())])
-"""One image's rows, as the pipeline keeps them between images and final files."""
+STORED_SCHEMA = pa.schema([*POINT_FIELDS, *MASK_FIELDS, pa.field("flagged", pa.bool_())])
+"""One image's automatic rows, as the pipeline keeps them between images and final files."""
 
-POINT_SCHEMA = pa.schema(POINT_FIELDS)
+RECORD_SCHEMA = pa.schema([*STORED_SCHEMA, *REVIEW_FIELDS])
+"""One image's rows."""
+
+POINT_SCHEMA = pa.schema([*POINT_FIELDS, *REVIEW_FIELDS])
+"""`points/<split>.parquet`: one row per input point, none missing, then the added persons."""
 
 QUEUE_SCHEMA = pa.schema(
     [pa.field("dataset", pa.string()), pa.field("split", pa.string()), *RECORD_SCHEMA]
 )
 """`review/queue.parquet`: every point, worst first."""
+
+
+def annotation_id(image_id: int, point_id: int) -> int:
+    """The id of the mask of a point, the same in every run and shard."""
+    return image_id * IDS_PER_IMAGE + point_id

@@ -14,7 +14,19 @@ from numpy.typing import NDArray
 
 from dpmo_cli.outputs.findings import Problem, few
 from dpmo_cli.outputs.parquet import score_key, worst_first
-from dpmo_cli.outputs.schema import MASK_FIELDS, OK, POINT_SCHEMA, SHARED, STATUSES
+from dpmo_cli.outputs.schema import (
+    ADDED,
+    ADDED_FROM,
+    AUTO,
+    DELETED,
+    MASK_FIELDS,
+    OK,
+    POINT_SCHEMA,
+    SHARED,
+    SOURCES,
+    STATUSES,
+    UNMASKED,
+)
 
 MASK_NAMES = [field.name for field in MASK_FIELDS]
 
@@ -30,6 +42,7 @@ class Points:
         statuses: (N,) str.
         points_xy: (N, 2) float64 px.
         radii_px: (N,) float64, NaN where unknown.
+        sources, reviewers: N, None where there is none.
     """
 
     table: pa.Table
@@ -40,6 +53,8 @@ class Points:
     statuses: NDArray[np.str_]
     points_xy: NDArray[np.float64]
     radii_px: NDArray[np.float64]
+    sources: list[str | None]
+    reviewers: list[str | None]
 
     @classmethod
     def of(cls, table: pa.Table) -> Points:
@@ -58,6 +73,8 @@ class Points:
             statuses=np.array(table["status"].to_pylist(), dtype=np.str_),
             points_xy=np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1),
             radii_px=table["radius_px"].to_numpy(),
+            sources=table["source"].to_pylist(),
+            reviewers=table["reviewer"].to_pylist(),
         )
 
 
@@ -90,7 +107,10 @@ def check_points(points: Points) -> Iterator[Problem]:
     """Yield what is wrong with the rows of one split, taken by themselves."""
     starts = _starts(points.image_ids)
     first = np.repeat(starts, _stops(starts, points.image_ids) - starts)
+    # Those of the dataset count up from 0, then come the added ones, with gaps.
     ragged = points.point_ids != np.arange(len(first)) - first
+    ragged &= points.point_ids < ADDED_FROM
+    ragged[1:] |= (np.diff(points.point_ids) <= 0) & (first[1:] == first[:-1])
     names = points.table["image"].combine_chunks().dictionary_encode().indices.to_numpy()
     renamed = names != names[first]
     if len(points.places) < len(starts) or ragged.any() or renamed.any():
@@ -107,6 +127,24 @@ def check_points(points: Points) -> Iterator[Problem]:
         yield "DPMO-V034", f"{_rows(points, bad)}: no annotation at all"
     if (bad := np.flatnonzero(known & ~masked & named)).size:
         yield "DPMO-V035", _rows(points, bad)
+    odd = [not _can_be(points, row) for row in range(len(points.sources))]
+    if (bad := np.flatnonzero(odd)).size:
+        yield "DPMO-V039", _rows(points, bad)
+
+
+def _can_be(points: Points, row: int) -> bool:
+    """Whether a row's source and reviewer go with each other, its mask and its point id."""
+    source, reviewer, status = points.sources[row], points.reviewers[row], points.statuses[row]
+    if (source is not None) != (status in (OK, SHARED)):
+        return False
+    if source is None:
+        return reviewer is not None or status not in (DELETED, UNMASKED)
+    added = points.point_ids[row] >= ADDED_FROM
+    return (
+        source in SOURCES
+        and (source == AUTO) == (reviewer is None)
+        and ((source == ADDED) == bool(added))
+    )
 
 
 def check_order(queue: pa.Table) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from dpmo_cli.outputs.coco_checks import check_coco
 from dpmo_cli.outputs.findings import (
     QUEUE_FILE,
+    REVIEW_FILES,
     Finding,
     Problem,
     annotations_file,
@@ -85,7 +86,7 @@ class _Check:
         if run is None:
             return [path.stem for path in there if path.parent.name == "annotations"]
         splits = list(run.split_counts)
-        known = {QUEUE_FILE, *map(annotations_file, splits), *map(points_file, splits)}
+        known = {*REVIEW_FILES, *map(annotations_file, splits), *map(points_file, splits)}
         for path in there:
             name = path.relative_to(self.out).as_posix()
             if name not in known:

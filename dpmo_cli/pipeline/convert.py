@@ -21,11 +21,11 @@ from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.outputs.atomic import sha256_file
 from dpmo_cli.outputs.records import ImageInfo, ImageRecord
-from dpmo_cli.outputs.schema import RECORD_SCHEMA
+from dpmo_cli.outputs.schema import ADDED_FROM, RECORD_SCHEMA
 from dpmo_cli.pipeline.finish import Finished, finish, peak_memory_bytes
 from dpmo_cli.pipeline.plan import Selection, Task, listing_sha256, tasks_of
 from dpmo_cli.pipeline.progress import RunProgress
-from dpmo_cli.pipeline.rows import MAX_POINTS_PER_IMAGE, failed_rows, hidden_points, segmented_rows
+from dpmo_cli.pipeline.rows import failed_rows, hidden_points, segmented_rows
 from dpmo_cli.pipeline.settings import Settings, image_fingerprint
 from dpmo_cli.pipeline.store import Manifest, Store
 from dpmo_cli.sam.engine import SamEngine
@@ -48,6 +48,7 @@ class Job:
         find_points: turns what is known of an image's heads into the points to prompt; None
             prompts them as they are.
         config: the resolved options, for the run record.
+        discard_corrections: make the outputs automatic again; the decisions stay in their log.
         force: convert again what is there, and replace other runs in the folder.
         strict: end the run at the first image that fails.
         max_failure_rate: part of failed images above which the run has failed.
@@ -62,6 +63,7 @@ class Job:
     load_engine: Callable[[], SamEngine]
     find_points: FindPoints | None = None
     config: Mapping[str, object] = field(default_factory=dict)
+    discard_corrections: bool = False
     force: bool = False
     strict: bool = False
     max_failure_rate: float = 1.0
@@ -106,8 +108,8 @@ class _Run:
         heads: Heads | None = None
         try:
             heads = self.job.dataset.read_heads(entry)
-            if len(heads) > MAX_POINTS_PER_IMAGE:
-                problem = f"has {len(heads)} points, more than {MAX_POINTS_PER_IMAGE}"
+            if len(heads) > ADDED_FROM:
+                problem = f"has {len(heads)} points, more than {ADDED_FROM}"
                 raise InputError(entry.image_path, problem, "cut the image into parts")
             image_sha256 = _sha256(entry.image_path)
             fingerprint = image_fingerprint(settings, entry, image_id, image_sha256, heads)
@@ -197,6 +199,8 @@ def run_job(job: Job) -> Summary:
     begin = perf_counter()
     with Store(job.out) as store:
         _make_room(job, store)
+        if job.discard_corrections:
+            store.discard_corrections()
         run = _Run(job, store)
         tasks = {
             split: tasks_of(job.dataset, split, job.selection) for split in job.selection.splits

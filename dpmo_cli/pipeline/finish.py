@@ -18,6 +18,8 @@ from dpmo_cli.datasets.photos import PREDICTIONS
 from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL
 from dpmo_cli.outputs.atomic import sha256_file, write_text
 from dpmo_cli.outputs.coco import write_coco
+from dpmo_cli.outputs.corrected import NO_IMAGE, Unfit, corrected, fit, join
+from dpmo_cli.outputs.corrections import corrections_of, splits_of
 from dpmo_cli.outputs.counts import write_counts
 from dpmo_cli.outputs.parquet import write_points, write_queue
 from dpmo_cli.outputs.records import ImageRecord
@@ -27,6 +29,8 @@ from dpmo_cli.pipeline.store import Store
 from dpmo_cli.sam.validation import validation_of
 from dpmo_cli.version import VERSION
 
+COMPUTED = ("version", "counts", "splits", "failures", "warnings", "corrections", "files")
+"""What the run record says of the files beside it; the rest says how they came about."""
 LIBRARIES = ("torch", "torchvision", "segment-anything", "timm", "numpy", "scipy", "pyarrow",
              "pycocotools", "pillow")  # fmt: skip
 
@@ -65,12 +69,30 @@ class Counts:
 
 @dataclass(frozen=True)
 class Finished:
-    """What stands in the output folder, overall and by split."""
+    """What stands in the output folder, overall and by split.
+
+    Attributes:
+        counts, splits: of the rows as they are written, corrections included.
+        failures: why images failed.
+        warnings: oddities, each with its image.
+        corrections: applied ones by verdict.
+        unfit: those that do not go with the run as it is now.
+    """
 
     counts: Counts
     splits: dict[str, Counts]
     failures: list[str]
     warnings: list[str]
+    corrections: Counter[str] = field(default_factory=Counter)
+    unfit: list[Unfit] = field(default_factory=list)
+
+    def corrections_as_json(self) -> dict[str, object]:
+        """As a plain object with stable order."""
+        why = Counter(one.why for one in self.unfit)
+        return {
+            "applied": dict(sorted(self.corrections.items())),
+            "not_applied": dict(sorted(why.items())),
+        }
 
     def exit_code(self, max_failure_rate: float) -> int:
         """0 done, 3 some images failed, 1 all or more than that part of them."""
@@ -81,28 +103,48 @@ class Finished:
         return EXIT_FAILED if too_many else EXIT_PARTIAL
 
 
-def tally(store: Store) -> Finished:
-    """Count what the records of all manifests hold."""
+def tally(store: Store, snapshot: Path | None = None) -> Finished:
+    """Count what the records of all manifests hold, and the corrections of them.
+
+    Args:
+        store: the folder.
+        snapshot: of the corrections; None for that which has been applied.
+
+    Raises:
+        DpmoError: what `Store.reviewed` raises.
+    """
     total = Counts()
     splits: dict[str, Counts] = {}
     failures: list[str] = []
     warnings: list[str] = []
-    for split in store.splits():
-        part = splits[split] = Counts()
-        for record in store.records(split)():
-            part.add(record)
+    applied: Counter[str] = Counter()
+    unfit: list[Unfit] = []
+    snapshot = snapshot or store.corrections
+    for split in sorted({*store.splits(), *splits_of(snapshot)}):
+        part = Counts()
+        corrections = corrections_of(snapshot, split)
+        for record, of_image in join(store.records(split)(), corrections):
+            if record is None:
+                unfit += (Unfit(one.person, NO_IMAGE) for one in of_image)
+                continue
+            fitting, others = fit(record, of_image)
+            applied.update(one.verdict for one in fitting)
+            unfit += others
+            part.add(corrected(record, fitting))
             warnings += [f"{record.info.file_name}: {warning}" for warning in record.warnings]
             if record.error is not None:
                 failures.append(record.error)
-        total.include(part)
-    return Finished(total, splits, failures, warnings)
+        if split in store.splits():
+            splits[split] = part
+            total.include(part)
+    return Finished(total, splits, failures, warnings, applied, unfit)
 
 
 def write_outputs(store: Store, settings: Settings) -> None:
     """Write all files but the run record from the records, each atomically."""
     splits = store.splits()
     for split in splits:
-        records = store.records(split)
+        records = store.reviewed(split)
         write_coco(
             store.out / "annotations" / f"{split}.json",
             records,
@@ -116,7 +158,7 @@ def write_outputs(store: Store, settings: Settings) -> None:
 
     def everything() -> Iterator[ImageRecord]:
         for split in splits:
-            yield from store.records(split)()
+            yield from store.reviewed(split)()
 
     write_queue(store.out / "review" / "queue.parquet", everything, settings.dataset)
 
@@ -124,6 +166,8 @@ def write_outputs(store: Store, settings: Settings) -> None:
 def output_files(store: Store) -> list[Path]:
     """The files that a finished run has beside its run record."""
     files = [store.out / "review" / "queue.parquet"]
+    if store.corrections.exists():
+        files.append(store.corrections)
     for split in store.splits():
         files.append(store.out / "annotations" / f"{split}.json")
         files.append(store.out / "points" / f"{split}.parquet")
@@ -140,11 +184,13 @@ def hashes(store: Store) -> dict[str, str]:
 
 
 def is_finished(store: Store, settings: Settings) -> bool:
-    """Whether the run record is of these settings and the files are as it says."""
+    """Whether the run record is of this version and these settings, and its files are there."""
     try:
         document = json.loads(store.run_file.read_text(encoding="utf-8"))
         return bool(
-            document["settings"] == settings.as_json() and document["files"] == hashes(store)
+            document["version"] == SCHEMA_VERSION
+            and document["settings"] == settings.as_json()
+            and document["files"] == hashes(store)
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -191,6 +237,24 @@ def write_run_record(
     measured: Mapping[str, object],
 ) -> None:
     """Write `run.json`, last of all: a folder without it holds no finished run."""
+    about = {
+        "dpmo_version": VERSION,
+        "dataset": settings.dataset,
+        "root": root,
+        "extent": settings.extent,
+        "settings": settings.as_json(),
+        "config": dict(config),
+        "validation": validation_of(settings.weights_sha256),
+        **measured,
+        "versions": {name: metadata.version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    write_run_document(store, finished, about)
+
+
+def write_run_document(store: Store, finished: Finished, about: Mapping[str, object]) -> None:
+    """Write `run.json` of what stands in the folder, and of what is known of how it came about."""
     split_documents = {}
     for split, counts in finished.splits.items():
         manifest = store.manifest(split)
@@ -202,21 +266,12 @@ def write_run_record(
         }
     document = {
         "version": SCHEMA_VERSION,
-        "dpmo_version": VERSION,
-        "dataset": settings.dataset,
-        "root": root,
-        "extent": settings.extent,
-        "settings": settings.as_json(),
-        "config": dict(config),
-        "validation": validation_of(settings.weights_sha256),
+        **about,
         "counts": finished.counts.as_json(),
         "splits": split_documents,
         "failures": finished.failures,
         "warnings": finished.warnings,
-        **measured,
-        "versions": {name: metadata.version(name) for name in LIBRARIES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
+        "corrections": finished.corrections_as_json(),
         "files": hashes(store),
     }
     # ASCII, since the root may have a name that is no UTF-8.

@@ -18,14 +18,6 @@ from dpmo_cli.masks import reasons
 from dpmo_cli.masks.segment import SegmentedImage, SiteMask
 from dpmo_cli.outputs import schema
 
-MAX_POINTS_PER_IMAGE = 10**6
-"""Annotation ids are image_id * 10**6 + point_id, so they never move."""
-
-
-def annotation_id(image_id: int, point_id: int) -> int:
-    """The id of the mask of a point, the same in every run and shard."""
-    return image_id * MAX_POINTS_PER_IMAGE + point_id
-
 
 def hidden_points(heads: Heads) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
     """(N,) bool, the heads that can't be seen; None where the dataset does not tell."""
@@ -65,7 +57,7 @@ def segmented_rows(
             mask = segmented.masks[site]
             assert mask is not None
             values |= {
-                "annotation_id": annotation_id(image_id, int(representative[site])),
+                "annotation_id": schema.annotation_id(image_id, int(representative[site])),
                 "bbox": [float(value) for value in mask.bbox_xywh],
                 "area": mask.area_px,
                 "rle": dict(mask.rle),
@@ -139,7 +131,7 @@ def _status(
         return schema.OCCLUDED
     first = int(representative[site]) == point_id
     if not first:
-        why.append(reasons.DUPLICATE)
+        why.append(schema.DUPLICATE)
     if segmented.masks[site] is None:
         return schema.EMPTY
     return schema.OK if first else schema.SHARED
@@ -186,6 +178,7 @@ def _table(
         "status": [status for status, _ in states],
         "reasons": [why for _, why in states],
         "flagged": [bool(why) for _, why in states],
+        "source": [schema.AUTO if "rle" in mask else None for mask in masks],
     }
     if heads.boxes_xyxy is not None:
         columns["head_box_xyxy"] = heads.boxes_xyxy.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +14,14 @@ from dpmo_cli.datasets.count_files import COUNTS_FILE
 from dpmo_cli.datasets.photos import PREDICTIONS
 from dpmo_cli.errors import UsageError
 from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_bytes, write_text
+from dpmo_cli.outputs.corrected import overlay
+from dpmo_cli.outputs.corrections import CORRECTIONS_FILE
 from dpmo_cli.outputs.records import (
     ImageRecord,
     Records,
     read_fingerprint,
     read_record,
+    record_path,
     write_record,
 )
 from dpmo_cli.outputs.run_file import RUN_FILE
@@ -25,6 +29,7 @@ from dpmo_cli.pipeline.plan import Shard
 from dpmo_cli.pipeline.settings import Settings
 
 FOLDER = ".dpmo"
+_MEND = "run `dpmo convert` again"
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,9 @@ class Store:
         self.out = out
         self.folder = out / FOLDER
         self.run_file = out / RUN_FILE
+        # No split's manifest can have this name.
+        self.set_aside = self.folder / "run.aside"
+        self.corrections = out / CORRECTIONS_FILE
         self._lock = FileLock(self.folder / "lock")
 
     def __enter__(self) -> Store:
@@ -104,7 +112,7 @@ class Store:
 
     def record_path(self, split: str, image_id: int) -> Path:
         """Where the record of an image lies."""
-        return self.folder / "records" / split / f"{image_id:08d}.parquet"
+        return record_path(self.out, split, image_id)
 
     def has(self, split: str, image_id: int, fingerprint: str) -> bool:
         """Whether the record of an image is there and was made from the same things."""
@@ -150,7 +158,48 @@ class Store:
 
     def unfinish(self) -> None:
         """Take the run record away: from here on the folder holds no finished run."""
+        _remove(self.set_aside)
         _remove(self.run_file)
+
+    def begin_again(self) -> None:
+        """Put the run record aside: as `unfinish`, but `run_document` still reads it."""
+        try:
+            if self.run_file.exists():
+                os.replace(self.run_file, self.set_aside)
+        except OSError as error:
+            raise OutputError(self.run_file, error) from error
+
+    def end_again(self) -> None:
+        """Forget the run record that was put aside: there is a new one."""
+        _remove(self.set_aside)
+
+    def run_document(self) -> dict[str, object]:
+        """The run record, or the one that was put aside when its outputs were begun again.
+
+        Raises:
+            UsageError: the folder holds no finished run.
+        """
+        path = self.run_file if self.run_file.exists() else self.set_aside
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            settings = Settings(**document["settings"])
+            for split in document["splits"]:
+                manifest = self.manifest(split)
+                if manifest is None or not self.holds(split, manifest):
+                    raise UsageError(f"{self.out}: its records can't be read; {_MEND}")
+                if manifest.settings != settings:
+                    raise UsageError(f"{self.out}: was begun with other settings; {_MEND}")
+        except FileNotFoundError:
+            raise UsageError(f"{self.out}: holds no finished run; {_MEND}") from None
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise UsageError(f"{path}: can't be read; {_MEND}") from error
+        return dict(document)
+
+    def discard_corrections(self) -> None:
+        """Remove the snapshot of decisions: the outputs are to be automatic again."""
+        if self.corrections.exists():
+            self.unfinish()
+            _remove(self.corrections)
 
     def forget(self, split: str) -> None:
         """Remove a split's manifest and outputs; its records stay until they are written again."""
@@ -165,8 +214,15 @@ class Store:
         for path in paths:
             _remove(path)
 
+    def reviewed(self, split: str) -> Records:
+        """The records of a split with the corrections that have been applied to the run.
+
+        Going through them raises what `records` does, CorrectionsError, and DrawnOverlapError.
+        """
+        return overlay(self.records(split), self.corrections, split)
+
     def records(self, split: str) -> Records:
-        """The records of a split's manifest, in the order of image ids, as often as wanted.
+        """The automatic records of a split, in the order of image ids, as often as wanted.
 
         Going through them raises DamagedRecordError.
         """

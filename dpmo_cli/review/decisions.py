@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import RLock
 
 from dpmo_cli.errors import DpmoError
-from dpmo_cli.geometry.rle import Rle, WindowXYXY, rle_window, share_pixels
-from dpmo_cli.outputs.corrections import (
-    ACCEPTED,
-    ADDED,
-    ADDED_FROM,
-    CORRECTED,
-    OPEN,
-    REJECTED,
-    VERDICTS,
-    Person,
+from dpmo_cli.geometry.rle import WindowXYXY, share_pixels
+from dpmo_cli.outputs.corrections import OPEN, Correction, Person
+from dpmo_cli.outputs.schema import ADDED_FROM
+from dpmo_cli.review.decision import (
+    COLUMNS,
+    ConflictError,
+    Decision,
+    OverlapError,
+    RefusedError,
+    check,
+    decision_of,
+    person_key,
+    values_of,
 )
+
+__all__ = [
+    "ConflictError",
+    "Decision",
+    "Decisions",
+    "DecisionsError",
+    "OverlapError",
+    "RefusedError",
+]
 
 DECISIONS_FILE = "review/decisions.sqlite"
 WAIT_S = 30.0
@@ -48,86 +59,8 @@ _SCHEMA = (
         ON decisions (split, image_id, point_id, coalesce(replaces, 0))""",
     "CREATE INDEX by_person ON decisions (split, image_id, point_id, id)",
 )
-_COLUMNS = (
-    "id, split, image_id, point_id, verdict, mask, height, width, point_x, point_y, reviewer,"
-    " source, seconds, image, seen_x, seen_y, time, replaces, restores"
-)
-_WITH_BOX = f"{_COLUMNS}, x0, y0, x1, y1"
+_WITH_BOX = f"{COLUMNS}, x0, y0, x1, y1"
 _OF_PERSON = "split = ? AND image_id = ? AND point_id = ?"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What somebody decided about a person.
-
-    Attributes:
-        person: whom it is about.
-        verdict: one of VERDICTS.
-        rle: the person's mask: that to take (corrected, added), or that which was seen (accepted;
-            without one the mask counts that stands when decisions are applied).
-        point_xy: where the person's point is now, px; None where it stays.
-        reviewer: who decided.
-        source: with what: "page", "grid", "import:cvat", ...
-        seconds: spent on it; None where nobody measured.
-        image: file name of the image that the reviewer saw. Image ids are ranks: should the
-            dataset change, one can come to mean another image.
-        seen_xy: where the automatic point lay, px; None for added persons alone.
-        id: rank of the decision; given when it is written, as are the following.
-        time: UTC, ISO 8601 with microseconds.
-        replaces: id of the person's decision before; None for the first.
-        restores: id of the decision that an undo went back to, 0 for none; None for all others.
-    """
-
-    person: Person
-    verdict: str
-    rle: Rle | None
-    point_xy: tuple[float, float] | None
-    reviewer: str
-    source: str
-    seconds: float | None = None
-    image: str = ""
-    seen_xy: tuple[float, float] | None = None
-    id: int = 0
-    time: str = ""
-    replaces: int | None = None
-    restores: int | None = None
-
-
-class RefusedError(DpmoError):
-    """A decision that was not written."""
-
-
-class ConflictError(RefusedError):
-    """Somebody decided in between.
-
-    Attributes:
-        person: the person.
-        current: the person's latest decision; None where there is none.
-    """
-
-    def __init__(self, person: Person, current: Decision | None) -> None:
-        self.person = person
-        self.current = current
-        now = "is open" if current is None else f"was {current.verdict} by {current.reviewer}"
-        super().__init__(f"{person}: {now} in the meantime; look again, then decide")
-
-
-class OverlapError(RefusedError):
-    """The mask takes pixels of masks that people drew.
-
-    Attributes:
-        person: whom the mask is for.
-        others: whose pixels it takes.
-    """
-
-    def __init__(self, person: Person, others: Sequence[Person]) -> None:
-        self.person = person
-        self.others = tuple(others)
-        points = ", ".join(str(other.point_id) for other in others)
-        super().__init__(
-            f"{person}: the mask overlaps the corrected one of point {points}; "
-            "take the pixels from one of them"
-        )
 
 
 class DecisionsError(DpmoError):
@@ -294,9 +227,24 @@ class Decisions:
         )
         return {decision.person: decision for decision in found}
 
+    def corrections(self) -> Iterator[Correction]:
+        """What stands about each person, open decisions left out, ordered by person.
+
+        One batch is in memory at a time; decide nothing while going through them.
+        """
+        with self._errors():
+            cursor = self._connection.execute(
+                f"SELECT {COLUMNS} FROM decisions WHERE id IN (SELECT max(id) FROM decisions"
+                " GROUP BY split, image_id, point_id) AND verdict != ?"
+                " ORDER BY split, image_id, point_id",
+                [OPEN],
+            )
+            for row in cursor:
+                yield decision_of(row).as_correction()
+
     def history(self, person: Person) -> list[Decision]:
         """All decisions about a person, the first one first."""
-        return self._select(f"{_OF_PERSON} ORDER BY id", _key(person))
+        return self._select(f"{_OF_PERSON} ORDER BY id", person_key(person))
 
     def since(self, number: int) -> list[Decision]:
         """All decisions with a larger id, in order; 0 gives all."""
@@ -321,10 +269,14 @@ class Decisions:
         latest = self._latest_of(decision.person)
         if (None if latest is None else latest.id) != expected:
             return ConflictError(decision.person, latest)
-        if box is not None and is_drawn(decision) and (others := self._overlapped(decision, box)):
+        if (
+            box is not None
+            and decision.as_correction().is_drawn
+            and (others := self._overlapped(decision, box))
+        ):
             return OverlapError(decision.person, others)
         time = datetime.now(timezone.utc).isoformat(timespec="microseconds")
-        values = [*_values(replace(decision, time=time, replaces=expected)), *(box or [None] * 4)]
+        values = [*values_of(replace(decision, time=time, replaces=expected)), *(box or [None] * 4)]
         names = _WITH_BOX.removeprefix("id, ")
         marks = ", ".join("?" * len(values))
         cursor = self._connection.execute(
@@ -340,17 +292,19 @@ class Decisions:
             "id IN (SELECT max(id) FROM decisions WHERE split = ? AND image_id = ?"
             " AND point_id != ? GROUP BY point_id) AND x0 < ? AND x1 > ? AND y0 < ? AND y1 > ?"
             " ORDER BY point_id",
-            [*_key(person), box[2], box[0], box[3], box[1]],
+            [*person_key(person), box[2], box[0], box[3], box[1]],
         )
         assert decision.rle is not None
         return [
             other.person
             for other in near
-            if is_drawn(other) and other.rle is not None and share_pixels(decision.rle, other.rle)
+            if other.as_correction().is_drawn
+            and other.rle is not None
+            and share_pixels(decision.rle, other.rle)
         ]
 
     def _latest_of(self, person: Person) -> Decision | None:
-        found = self._select(f"{_OF_PERSON} ORDER BY id DESC LIMIT 1", _key(person))
+        found = self._select(f"{_OF_PERSON} ORDER BY id DESC LIMIT 1", person_key(person))
         return found[0] if found else None
 
     def _by_id(self, number: int) -> Decision:
@@ -366,9 +320,9 @@ class Decisions:
     def _select(self, condition: str, values: Sequence[object]) -> list[Decision]:
         with self._errors():
             rows = self._connection.execute(
-                f"SELECT {_COLUMNS} FROM decisions WHERE {condition}", values
+                f"SELECT {COLUMNS} FROM decisions WHERE {condition}", values
             ).fetchall()
-        return [_decision(row) for row in rows]
+        return [decision_of(row) for row in rows]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -398,93 +352,3 @@ class Decisions:
         except sqlite3.DatabaseError as error:
             mend = "restore it from a copy, or move it away to begin anew"
             raise DecisionsError(self.path, f"is damaged ({error})", mend) from error
-
-
-def check(decision: Decision) -> WindowXYXY | None:
-    """See that a decision can be meant, and return the window of its mask.
-
-    Raises:
-        ValueError: an unknown verdict; a mask or a point that the verdict needs is missing or does
-            not go with it; a broken or empty mask; no reviewer, no image.
-    """
-    verdict, person = decision.verdict, decision.person
-    if verdict not in VERDICTS:
-        raise ValueError(f"{verdict!r} is no verdict; use one of {', '.join(VERDICTS)}")
-    if not decision.reviewer or not decision.image:
-        raise ValueError("a decision names its reviewer and its image")
-    if verdict == ADDED and not person.is_added:
-        raise ValueError(f"added persons have point ids from {ADDED_FROM} on")
-    if (decision.seen_xy is None) != person.is_added:
-        raise ValueError("seen_xy is the point of the dataset; added persons have none")
-    with_mask = verdict in (ACCEPTED, CORRECTED, ADDED)
-    if decision.rle is None and with_mask and (verdict != ACCEPTED or person.is_added):
-        raise ValueError(f"{verdict} needs a mask")
-    if decision.rle is not None and not with_mask:
-        raise ValueError(f"{verdict} has no mask")
-    if decision.point_xy is None and person.is_added and (with_mask or verdict == REJECTED):
-        raise ValueError(f"{verdict} needs the point of an added person")
-    if decision.point_xy is not None and not all(map(math.isfinite, decision.point_xy)):
-        raise ValueError("the point is not finite")
-    if decision.rle is None:
-        return None
-    _, window = rle_window(decision.rle)
-    if window[0] == window[2]:
-        raise ValueError("the mask has no pixels; reject it instead")
-    return window
-
-
-def is_drawn(decision: Decision) -> bool:
-    """Whether the mask is a person's work, which no other mask may take pixels of."""
-    return decision.rle is not None and (
-        decision.verdict in (CORRECTED, ADDED) or decision.person.is_added
-    )
-
-
-def _key(person: Person) -> list[object]:
-    return [person.split, person.image_id, person.point_id]
-
-
-def _values(decision: Decision) -> list[object]:
-    """The columns of _COLUMNS without the id."""
-    rle = decision.rle
-    return [
-        *_key(decision.person),
-        decision.verdict,
-        *((None, None, None) if rle is None else (rle["counts"], *rle["size"])),
-        *(decision.point_xy or (None, None)),
-        decision.reviewer,
-        decision.source,
-        decision.seconds,
-        decision.image,
-        *(decision.seen_xy or (None, None)),
-        decision.time,
-        decision.replaces,
-        decision.restores,
-    ]
-
-
-def _decision(row: sqlite3.Row) -> Decision:
-    person = Person(row["split"], row["image_id"], row["point_id"])
-    rle: Rle | None = None
-    if row["mask"] is not None:
-        rle = {"size": [row["height"], row["width"]], "counts": row["mask"]}
-    return Decision(
-        person=person,
-        verdict=row["verdict"],
-        rle=rle,
-        point_xy=None if row["point_x"] is None else (row["point_x"], row["point_y"]),
-        reviewer=row["reviewer"],
-        source=row["source"],
-        seconds=row["seconds"],
-        image=row["image"],
-        seen_xy=None if person.is_added else (_number(row["seen_x"]), _number(row["seen_y"])),
-        id=row["id"],
-        time=row["time"],
-        replaces=row["replaces"],
-        restores=row["restores"],
-    )
-
-
-def _number(value: float | None) -> float:
-    """A coordinate as it was given: SQLite keeps no NaN."""
-    return math.nan if value is None else value

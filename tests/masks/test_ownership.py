@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dpmo_cli.geometry.components import component_at
 from dpmo_cli.geometry.rle import WindowXYXY
 from dpmo_cli.masks.ownership import (
     DISTANCE_PRICE,
     NOBODY,
     Cost,
-    component_at,
     distance_cost,
     logit_cost,
     own_pixels,

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from dpmo_cli.outputs.coco import write_coco
 from dpmo_cli.outputs.parquet import write_points, write_queue
 from dpmo_cli.outputs.records import ImageInfo, ImageRecord
-from dpmo_cli.outputs.schema import RECORD_SCHEMA
+from dpmo_cli.outputs.schema import RECORD_SCHEMA, SCHEMA_VERSION
 
 DATASET = "shanghaitech-a"
 Row = dict[str, Any]
@@ -130,6 +130,8 @@ def make_rows(
                 "external_id": None,
                 **(masks[site] if has_mask else dict.fromkeys(("bbox", "area", "rle"))),
                 "flagged": point % 2 == 0,
+                "source": "auto" if has_mask else None,
+                "reviewer": None,
             }
         )
     return rows
@@ -202,7 +204,7 @@ def write_run(out: Path, records: Sequence[ImageRecord], extent: str = "nnec") -
         write_points(out / "points" / f"{split}.parquet", again)
     write_queue(out / "review" / "queue.parquet", lambda: iter(records), DATASET)
     run = {
-        "version": 1,
+        "version": SCHEMA_VERSION,
         "dpmo_version": "0.1.0",
         "dataset": DATASET,
         "root": "data",

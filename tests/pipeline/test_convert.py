@@ -109,7 +109,7 @@ def test_run_record(dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd, tmp_path:
     out = tmp_path / "out"
     dpmo("convert", "--root", crowd.root, "--out", out, "--nnec-scale", "0.5")
     record = _run_record(out)
-    assert (record["version"], record["dataset"], record["extent"]) == (1, "csv", "nnec")
+    assert (record["version"], record["dataset"], record["extent"]) == (2, "csv", "nnec")
     assert record["root"] == str(crowd.root)
     config = record["config"]
     assert config["nnec_scale"] == 0.5

@@ -10,8 +10,8 @@ import pytest
 from dpmo_cli.datasets.base import Heads
 from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.segment import segment_image
-from dpmo_cli.outputs.schema import RECORD_SCHEMA
-from dpmo_cli.pipeline.rows import annotation_id, failed_rows, hidden_points, segmented_rows
+from dpmo_cli.outputs.schema import RECORD_SCHEMA, annotation_id
+from dpmo_cli.pipeline.rows import failed_rows, hidden_points, segmented_rows
 from tests.conftest import FakeEngine
 from tests.outputs.samples import Row, pixels_of
 

@@ -19,7 +19,8 @@ import pytest
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.rle import Rle, frame_rle
-from dpmo_cli.outputs.corrections import ADDED_FROM, Person
+from dpmo_cli.outputs.corrections import Person
+from dpmo_cli.outputs.schema import ADDED_FROM
 from dpmo_cli.review.decisions import (
     DECISIONS_FILE,
     ConflictError,
