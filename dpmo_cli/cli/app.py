@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dpmo_cli.cli import datasets, evaluate, train, weights
+from dpmo_cli.cli import datasets, evaluate, review, train, weights
 from dpmo_cli.cli.bench import bench
 from dpmo_cli.cli.config import read_config
 from dpmo_cli.cli.console import say
@@ -27,7 +27,7 @@ from dpmo_cli.cli.visualize import visualize
 from dpmo_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DpmoError
 from dpmo_cli.version import VERSION
 
-RESUMABLE = {"convert", "predict", "merge", "nano", "locator", "rps", "fetch"}
+RESUMABLE = {"convert", "predict", "merge", "nano", "locator", "rps", "fetch", "apply"}
 """The commands that go on where they were interrupted."""
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ app.command()(export)
 app.command()(validate)
 app.command()(visualize)
 app.command()(report)
+app.add_typer(review.app, name="review")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(evaluate.app, name="evaluate")
 app.command()(bench)

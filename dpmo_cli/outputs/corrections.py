@@ -28,7 +28,6 @@ VERDICTS = (ACCEPTED, REJECTED, CORRECTED, DELETED, ADDED, OPEN)
 without a mask. Corrected: this mask instead, maybe with the point moved. Deleted: the point is
 nobody. Added: a person whom nobody had marked. Open: an earlier decision is withdrawn."""
 
-CORRECTIONS_FILE = "review/corrections.parquet"
 _RLE = next(field for field in MASK_FIELDS if field.name == "rle")
 _SCHEMA = pa.schema(
     [

@@ -74,12 +74,14 @@ Problem = tuple[str, str]
 """A code and a message; the code tells which file of a split it is about."""
 
 QUEUE_FILE = "review/queue.parquet"
+CORRECTIONS_FILE = "review/corrections.parquet"
+DECISIONS_FILE = "review/decisions.sqlite"
 REVIEW_FILES = (
     QUEUE_FILE,
-    "review/corrections.parquet",
-    "review/decisions.sqlite",
-    "review/decisions.sqlite-wal",
-    "review/decisions.sqlite-shm",
+    CORRECTIONS_FILE,
+    DECISIONS_FILE,
+    f"{DECISIONS_FILE}-wal",
+    f"{DECISIONS_FILE}-shm",
     "review/audit.json",
     "review/calibration.json",
 )

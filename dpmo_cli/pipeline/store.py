@@ -15,7 +15,7 @@ from dpmo_cli.datasets.photos import PREDICTIONS
 from dpmo_cli.errors import UsageError
 from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_bytes, write_text
 from dpmo_cli.outputs.corrected import overlay
-from dpmo_cli.outputs.corrections import CORRECTIONS_FILE
+from dpmo_cli.outputs.findings import CORRECTIONS_FILE
 from dpmo_cli.outputs.records import (
     ImageRecord,
     Records,

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import groupby
 from pathlib import Path
 from threading import RLock
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.rle import WindowXYXY, share_pixels
 from dpmo_cli.outputs.corrections import OPEN, Correction, Person
+from dpmo_cli.outputs.findings import DECISIONS_FILE
 from dpmo_cli.outputs.schema import ADDED_FROM
 from dpmo_cli.review.decision import (
     COLUMNS,
@@ -27,6 +29,7 @@ from dpmo_cli.review.decision import (
 )
 
 __all__ = [
+    "DECISIONS_FILE",
     "ConflictError",
     "Decision",
     "Decisions",
@@ -35,7 +38,6 @@ __all__ = [
     "RefusedError",
 ]
 
-DECISIONS_FILE = "review/decisions.sqlite"
 WAIT_S = 30.0
 """How long a decision waits for that of another process."""
 _APPLICATION_ID = 0x64706D6F  # "dpmo": tells our files from those of other programs
@@ -250,6 +252,39 @@ class Decisions:
         """All decisions with a larger id, in order; 0 gives all."""
         return self._select("id > ? ORDER BY id", [number])
 
+    def take_over(self, other: Decisions) -> list[Person]:
+        """Append what another log knows beyond this one, with its times and reviewers.
+
+        Returns:
+            Persons about whom both logs went on differently; theirs is left out.
+        """
+        different: list[Person] = []
+        with self._transaction():
+            for person, theirs in other._histories():
+                mine = self.history(person)
+                # Ids are the logs' own; a decision is known by who made it when.
+                signs = [[(d.time, d.reviewer, d.verdict) for d in log] for log in (mine, theirs)]
+                shared = min(map(len, signs))
+                if signs[0][:shared] != signs[1][:shared]:
+                    different.append(person)
+                    continue
+                ids = dict(zip((d.id for d in theirs), (d.id for d in mine), strict=False))
+                last = mine[-1].id if mine else None
+                for one in theirs[shared:]:
+                    restores = ids.get(one.restores, 0) if one.restores is not None else None
+                    new = replace(one, replaces=last, restores=restores)
+                    last = ids[one.id] = self._append(new, check(new))
+        return different
+
+    def _histories(self) -> Iterator[tuple[Person, list[Decision]]]:
+        """Yield the persons in order, each with all decisions about it, the first one first."""
+        with self._errors():
+            cursor = self._connection.execute(
+                f"SELECT {COLUMNS} FROM decisions ORDER BY split, image_id, point_id, id"
+            )
+            for person, group in groupby(map(decision_of, cursor), lambda one: one.person):
+                yield person, list(group)
+
     def next_point_id(self, split: str, image_id: int) -> int:
         """The point id for the next person added to an image; ids are never used again.
 
@@ -276,14 +311,19 @@ class Decisions:
         ):
             return OverlapError(decision.person, others)
         time = datetime.now(timezone.utc).isoformat(timespec="microseconds")
-        values = [*values_of(replace(decision, time=time, replaces=expected)), *(box or [None] * 4)]
+        written = replace(decision, time=time, replaces=expected)
+        return replace(written, id=self._append(written, box))
+
+    def _append(self, decision: Decision, box: WindowXYXY | None) -> int:
+        """Write a row inside a transaction, and return its id."""
+        values = [*values_of(decision), *(box or [None] * 4)]
         names = _WITH_BOX.removeprefix("id, ")
         marks = ", ".join("?" * len(values))
         cursor = self._connection.execute(
             f"INSERT INTO decisions ({names}) VALUES ({marks})", values
         )
         assert cursor.lastrowid is not None
-        return replace(decision, id=cursor.lastrowid, time=time, replaces=expected)
+        return cursor.lastrowid
 
     def _overlapped(self, decision: Decision, box: WindowXYXY) -> list[Person]:
         """The other persons of the image whose drawn mask shares a pixel with this one's."""

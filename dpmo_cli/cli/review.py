@@ -1,0 +1,102 @@
+"""`dpmo review`: what people decided about masks, brought into the outputs of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpmo_cli.cli.console import print_json, say, warn
+from dpmo_cli.errors import EXIT_PARTIAL, UsageError
+from dpmo_cli.outputs.findings import CORRECTIONS_FILE, DECISIONS_FILE
+
+if TYPE_CHECKING:
+    from dpmo_cli.outputs.corrected import Unfit
+    from dpmo_cli.outputs.corrections import Correction
+    from dpmo_cli.pipeline.apply import Applied
+
+NAMED = 3
+"""Persons that are named for each reason why decisions were not applied."""
+
+app = typer.Typer(
+    help="Look at masks and correct them; bring the decisions into the outputs.",
+    no_args_is_help=True,
+)
+
+Out = Annotated[Path, typer.Argument(help="The folder that a run has written.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def apply(out: Out, json: Json = False) -> None:
+    """Write the outputs of a run again with what has been decided.
+
+    Corrected masks take their pixels from automatic neighbours; ids stay. The automatic masks are
+    kept: `dpmo convert --discard-corrections` brings them back, this command the corrections.
+    Decisions that no longer go with the dataset are reported and kept (exit code 3). A second
+    call changes nothing.
+    """
+    applied = bring_home(out)
+    finished = applied.finished
+    say_unfit(finished.unfit)
+    if not applied.changed:
+        say(f"dpmo: {out}: up to date, nothing to do")
+    by_verdict = ", ".join(f"{n} {verdict}" for verdict, n in sorted(finished.corrections.items()))
+    say(
+        f"dpmo: {out}: {by_verdict or 'nothing decided'}; {finished.counts.masks} masks, "
+        f"{finished.counts.flagged} to review"
+    )
+    if json:
+        print_json(
+            "review-apply",
+            {
+                "out": str(out),
+                "changed": applied.changed,
+                **finished.corrections_as_json(),
+                "counts": finished.counts.as_json(),
+                "left": [{**vars(one.person), "why": one.why} for one in finished.unfit],
+            },
+        )
+    if finished.unfit:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def bring_home(out: Path) -> Applied:
+    """Apply what stands in the log of a run."""
+    from dpmo_cli.pipeline.apply import apply_corrections
+
+    with _corrections(out) as corrections:
+        return apply_corrections(out, corrections)
+
+
+@contextmanager
+def _corrections(out: Path) -> Iterator[Iterator[Correction]]:
+    """What stands in the log of a run; nothing where nobody has decided.
+
+    Raises:
+        UsageError: the log is gone, but its decisions have been applied.
+    """
+    from dpmo_cli.review.decisions import Decisions
+
+    if (out / DECISIONS_FILE).exists():
+        with Decisions(out) as decisions:
+            yield decisions.corrections()
+        return
+    if (out / CORRECTIONS_FILE).exists():
+        raise UsageError(
+            f"{out / DECISIONS_FILE}: is missing, but decisions of it have been applied; restore "
+            "it, or run `dpmo convert --discard-corrections`"
+        )
+    yield iter(())
+
+
+def say_unfit(unfit: Sequence[Unfit]) -> None:
+    """Say how many decisions were not applied for which reason, and name the first ones."""
+    for why, count in sorted(Counter(one.why for one in unfit).items()):
+        first = [str(one.person) for one in unfit if one.why == why][:NAMED]
+        rest = f" and {count - NAMED} more" if count > NAMED else ""
+        warn(f"not applied, {why}: {'; '.join(first)}{rest}")
