@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpmo_cli.cli.console import print_json, say, warn
+from dpmo_cli.cli.console import counted, print_json, say, warn
 from dpmo_cli.errors import EXIT_PARTIAL, UsageError
 from dpmo_cli.outputs.findings import CORRECTIONS_FILE, DECISIONS_FILE
 
 if TYPE_CHECKING:
     from dpmo_cli.outputs.corrected import Unfit
-    from dpmo_cli.outputs.corrections import Correction
+    from dpmo_cli.outputs.corrections import Correction, Person
     from dpmo_cli.pipeline.apply import Applied
+    from dpmo_cli.review.decision import Decision
 
 NAMED = 3
 """Persons that are named for each reason why decisions were not applied."""
@@ -63,6 +65,71 @@ def apply(out: Out, json: Json = False) -> None:
         )
     if finished.unfit:
         raise typer.Exit(EXIT_PARTIAL)
+
+
+@app.command()
+def audit(
+    out: Out,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Masks to draw, at the first call. Default: 200.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the draw, at the first call. Default: 0.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Draw masks at random to judge, and tell from the judged ones what part of all is right.
+
+    The sample is stratified by score and, within each third, by the size of the discs; it is kept
+    in OUT/review/audit.json, and a later call goes on with it. Accepted masks count as right;
+    corrected, rejected and deleted ones as wrong. The figure is about the automatic masks.
+    """
+    from dpmo_cli.review.audit import judge, open_audit
+
+    drawn = open_audit(out, sample, seed)
+    found = judge(drawn, _latest(out))
+    estimate = found.estimate
+    if json:
+        share, low, high = (None if isnan(v) else v for v in vars(estimate).values())
+        print_json(
+            "review-audit",
+            {
+                "out": str(out),
+                "seed": drawn.seed,
+                "masks": drawn.population,
+                "drawn": len(drawn.drawn),
+                "judged": found.judged,
+                "right": found.right,
+                "acceptance": share,
+                "low": low,
+                "high": high,
+                "strata": [
+                    {"name": name, **vars(one)}
+                    for (name, _), one in zip(drawn.strata, found.strata, strict=True)
+                ],
+            },
+        )
+        return
+    print(f"{found.judged:,} of {counted(len(drawn.drawn), 'mask')} drawn of {drawn.population:,}")
+    for (name, _), one in zip(drawn.strata, found.strata, strict=True):
+        print(f"{name:<26}{one.persons:>10,} masks{one.right:>6} of {one.judged} right")
+    if found.judged:
+        print(
+            f"acceptance rate {estimate.share:.1%}, 95 % interval {estimate.low:.1%} to "
+            f"{estimate.high:.1%}"
+        )
+    else:
+        say(f"dpmo: {out}: nothing of the sample is judged yet; see `dpmo review serve`")
+
+
+def _latest(out: Path) -> dict[Person, Decision]:
+    """The latest decisions on a run; none where nobody has decided."""
+    from dpmo_cli.review.decisions import Decisions
+
+    if not (out / DECISIONS_FILE).exists():
+        return {}
+    with Decisions(out) as decisions:
+        return decisions.latest()
 
 
 def bring_home(out: Path) -> Applied:

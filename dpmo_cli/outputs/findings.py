@@ -76,14 +76,16 @@ Problem = tuple[str, str]
 QUEUE_FILE = "review/queue.parquet"
 CORRECTIONS_FILE = "review/corrections.parquet"
 DECISIONS_FILE = "review/decisions.sqlite"
+AUDIT_FILE = "review/audit.json"
+CALIBRATION_FILE = "review/calibration.json"
 REVIEW_FILES = (
     QUEUE_FILE,
     CORRECTIONS_FILE,
     DECISIONS_FILE,
     f"{DECISIONS_FILE}-wal",
     f"{DECISIONS_FILE}-shm",
-    "review/audit.json",
-    "review/calibration.json",
+    AUDIT_FILE,
+    CALIBRATION_FILE,
 )
 """What may lie in the folder of the review."""
 

@@ -207,3 +207,35 @@ def test_the_record_of_the_run_names_what_was_applied(out: Path, dpmo: Dpmo) -> 
     run = json.loads((out / "run.json").read_text())
     assert run["corrections"]["applied"]["corrected"] == 1
     assert "review/corrections.parquet" in run["files"]
+
+
+def test_audit(out: Path, dpmo: Dpmo) -> None:
+    outcome = dpmo("review", "audit", "out", "--sample", 20, "--json")
+    document = outcome.json
+    assert (document["kind"], document["judged"], document["acceptance"]) == (
+        "review-audit",
+        0,
+        None,
+    )
+    assert document["drawn"] == sum(
+        1 for _ in json.loads((out / "review/audit.json").read_text())["persons"]
+    )
+    rows = rows_of(out)
+    wanted = json.loads((out / "review/audit.json").read_text())["persons"]
+    of_train = [rows[p["image_id"], p["point_id"]] for p in wanted if p["split"] == "train"]
+    with Decisions(out) as decisions:
+        for row in of_train[1:]:
+            decisions.decide(decision(row, "accepted", row["rle"]), expected=None)
+        decisions.decide(decision(of_train[0], "rejected"), expected=None)
+    document = dpmo("review", "audit", "out", "--json").json
+    assert (document["judged"], document["right"]) == (len(of_train), len(of_train) - 1)
+    assert 0 < document["low"] < document["acceptance"] < document["high"] <= 1
+    outcome = dpmo("review", "audit", "out")
+    assert outcome.code == 0
+    assert outcome.stdout.splitlines()[-1].startswith("acceptance rate ")
+    assert "low score, small disc" in outcome.stdout
+    assert dpmo("validate", "out").code == 0
+    assert dpmo("review", "audit", "out", "--sample", 7).code == 2
+    # What was drawn and judged is about the automatic masks: applying changes nothing of it.
+    dpmo("review", "apply", "out")
+    assert dpmo("review", "audit", "out", "--json").json == document
