@@ -37,6 +37,7 @@ def convert(
     device: options.Device = "auto",
     dtype: options.Dtype = "fp32",
     prompt_batch: options.PromptBatch = None,
+    calibration: options.CalibrationFile = None,
     nnec_scale: options.NnecScale = 1.0,
     tiles: options.Tiles = "auto",
     extent: options.Extent = "nnec",
@@ -90,6 +91,7 @@ def convert(
     spec = resolve_engine(
         sam, checkpoint=checkpoint, device=device, dtype=dtype, prompt_batch=prompt_batch
     )
+    spec = options.with_calibration(spec, calibration, method)
     job = Job(
         dataset=opened,
         out=out,

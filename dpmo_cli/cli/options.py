@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -34,6 +35,14 @@ PromptBatch: TypeAlias = Annotated[
     int | None,
     typer.Option(
         envvar="DPMO_PROMPT_BATCH", min=1, help="Prompts at once. Default: what memory holds."
+    ),
+]
+CalibrationFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        envvar="DPMO_CALIBRATION",
+        help="Scores fitted to your decisions, of `dpmo review calibrate`, for these weights.",
     ),
 ]
 NnecScale: TypeAlias = Annotated[
@@ -143,6 +152,29 @@ def method_of(
     )
 
 
+def with_calibration(spec: EngineSpec, path: Path | None, method: Method) -> EngineSpec:
+    """The network with the user's own calibration of the scores, where there is one.
+
+    Raises:
+        UsageError: the file is no calibration, or for other weights or another extent.
+    """
+    if path is None:
+        return spec
+
+    from dpmo_cli.masks.score import FEATURES
+    from dpmo_cli.sam.calibration import load_calibration
+
+    mend = "give the file of `dpmo review calibrate`"
+    if not path.is_file():
+        raise UsageError(f"--calibration {path}: no such file; {mend}")
+    found = load_calibration(path, spec.weights_sha256, mend)
+    if found is None:
+        raise UsageError(f"--calibration {path}: was fitted for other weights than {spec.name}'s")
+    if method.extent not in found.curves or found.features != FEATURES:
+        raise UsageError(f"--calibration {path}: has no curve for --extent {method.extent}; {mend}")
+    return replace(spec, calibration=path)
+
+
 def check_out(out: Path) -> None:
     """Refuse an output folder that is a file."""
     if os.path.isfile(out):  # as Path.is_file, but false for what can't be looked at
@@ -154,6 +186,7 @@ def as_config(spec: EngineSpec, method: Method, prompt_batch: int | None) -> dic
     return {
         "sam": spec.name,
         "checkpoint": str(spec.weights_path),
+        "calibration": None if spec.calibration is None else str(spec.calibration),
         "device": spec.device,
         "dtype": spec.dtype,
         "prompt_batch": prompt_batch,

@@ -73,6 +73,7 @@ def predict(
     device: options.Device = "auto",
     dtype: options.Dtype = "fp32",
     prompt_batch: options.PromptBatch = None,
+    calibration: options.CalibrationFile = None,
     nnec_scale: options.NnecScale = 1.0,
     tiles: options.Tiles = "auto",
     extent: options.Extent = "nnec",
@@ -130,6 +131,7 @@ def predict(
     spec = resolve_engine(
         sam, checkpoint=checkpoint, device=device, dtype=dtype, prompt_batch=prompt_batch
     )
+    spec = options.with_calibration(spec, calibration, method)
     finder = resolve_finder(
         spec,
         method,

@@ -13,7 +13,7 @@ import typer
 
 from dpmo_cli.cli.console import counted, print_json, say, warn
 from dpmo_cli.errors import EXIT_PARTIAL, UsageError
-from dpmo_cli.outputs.findings import CORRECTIONS_FILE, DECISIONS_FILE
+from dpmo_cli.outputs.findings import CALIBRATION_FILE, CORRECTIONS_FILE, DECISIONS_FILE
 
 if TYPE_CHECKING:
     from dpmo_cli.outputs.corrected import Unfit
@@ -120,6 +120,62 @@ def audit(
         )
     else:
         say(f"dpmo: {out}: nothing of the sample is judged yet; see `dpmo review serve`")
+
+
+@app.command()
+def calibrate(
+    out: Out,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="File to write. Default: OUT/review/calibration.json."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Fit the scores to the decisions: what share of a mask is right, from what is known of it.
+
+    For any network. `dpmo convert --calibration FILE` with the same weights and extent then orders
+    the queue by the new scores. The figures are of masks that the fit did not see.
+    """
+    from dpmo_cli.outputs.atomic import write_text
+    from dpmo_cli.outputs.corrections import OPEN
+    from dpmo_cli.review.calibrate import calibrate as fit_scores
+    from dpmo_cli.sam.calibration import as_json
+
+    path = out / CALIBRATION_FILE if to is None else to
+    if path.is_dir():
+        raise UsageError(f"--to {path}: is a folder; name a file")
+    decided = {person: one.as_correction() for person, one in _latest(out).items()}
+    found = fit_scores(out, {p: one for p, one in decided.items() if one.verdict != OPEN})
+    write_text(path, as_json(found.calibration))
+    both = {"raw": (found.raw, found.raw_error), "fitted": (found.fitted, found.fitted_error)}
+    if json:
+        print_json(
+            "review-calibrate",
+            {
+                "out": str(out),
+                "file": str(path),
+                "judged": found.judged,
+                "mean_iou": found.mean_iou,
+                **{
+                    name: {
+                        "error": error,
+                        "bad": ranking.bad,
+                        "found": ranking.found,
+                        "of_perfect": ranking.of_perfect,
+                        "of_random": ranking.of_random,
+                    }
+                    for name, (ranking, error) in both.items()
+                },
+            },
+        )
+        return
+    print(f"{counted(found.judged, 'mask')} judged, mean IoU {found.mean_iou:.3f}")
+    for name, (ranking, error) in both.items():
+        print(
+            f"{name} score: off by {error:.3f} (root mean square); its worst tenth holds "
+            f"{ranking.found} of {ranking.bad} bad masks, {ranking.of_perfect:.0%} of what could be"
+        )
+    say(f"dpmo: {path}: written; use it with `dpmo convert --calibration`")
 
 
 @app.command()

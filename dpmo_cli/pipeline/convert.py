@@ -242,9 +242,10 @@ def _changes(job: Job, store: Store) -> list[str]:
     for split in job.selection.splits:
         manifest = store.manifest(split)
         before = after if manifest is None else manifest.settings.as_json()
-        for name, value in after.items():
-            if before[name] != value:
-                changes[name] = f"{name} {before[name]}, now {value}"
+        for name in {**before, **after}:
+            was, is_now = before.get(name), after.get(name)
+            if was != is_now:
+                changes[name] = f"{name} {was}, now {is_now}"
     return list(changes.values())
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpmo_cli.datasets.base import Heads, ImageEntry
+from dpmo_cli.outputs.atomic import sha256_file
 from dpmo_cli.version import VERSION
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Settings:
         points: where the points come from, in words with the hashes of all that finds and moves
             them; None for annotated ones.
         dpmo_version: of the program.
+        calibration_sha256: of the user's own calibration of the scores.
     """
 
     dataset: str
@@ -55,6 +57,7 @@ class Settings:
     ownership: str
     points: str | None = None
     dpmo_version: str = VERSION
+    calibration_sha256: str | None = None
 
     @classmethod
     def of(
@@ -75,11 +78,16 @@ class Settings:
             radii=method.radii,
             ownership=str(method.ownership),
             points=points,
+            calibration_sha256=None if spec.calibration is None else sha256_file(spec.calibration),
         )
 
     def as_json(self) -> dict[str, str | int | float | None]:
         """The settings as a plain object."""
-        return asdict(self)
+        plain = asdict(self)
+        if self.calibration_sha256 is None:
+            # Records of runs before there was such a setting are of these settings too.
+            del plain["calibration_sha256"]
+        return plain
 
 
 def image_fingerprint(

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import minimize
 from scipy.special import expit
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.geometry.points import FloatArray
+
+PENALTY = 1e-4
+LEAST_SPREAD = 1e-3
+"""A feature that varies no more than this tells nothing, and gets next to no weight."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,13 @@ def as_json(calibration: Calibration) -> str:
     return json.dumps(plain, indent=2) + "\n"
 
 
-def load_calibration(path: Path, weights_sha256: str) -> Calibration | None:
+def load_calibration(
+    path: Path, weights_sha256: str, mend: str = "install dpmo-cli again"
+) -> Calibration | None:
     """The calibration of some weights; None where there is none, or it is for other weights.
 
     Raises:
-        UsageError: the file is no calibration.
+        UsageError: the file is no calibration; `mend` says what to do.
     """
     if not path.is_file():
         return None
@@ -63,5 +70,30 @@ def load_calibration(path: Path, weights_sha256: str) -> Calibration | None:
             if len(curve) != 1 + len(found.features) or not all(map(math.isfinite, curve)):
                 raise ValueError("a curve does not fit the features")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: is no calibration; install dpmo-cli again") from error
+        raise UsageError(f"{path}: is no calibration; {mend}") from error
     return found if found.weights_sha256 == weights_sha256 else None
+
+
+def fit_curve(evidence: FloatArray, iou: FloatArray) -> tuple[float, ...]:
+    """Fit a logistic curve to shares: intercept, then the weight of each of k features.
+
+    Args:
+        evidence: (N, k) float64.
+        iou: (N,) float64, from 0 to 1.
+
+    Source: fractional logistic regression (Papke and Wooldridge, 1996).
+    """
+    mean, spread = evidence.mean(axis=0), np.maximum(evidence.std(axis=0), LEAST_SPREAD)
+    known = np.column_stack([np.ones(len(evidence)), (evidence - mean) / spread])
+
+    def loss(curve: FloatArray) -> tuple[float, FloatArray]:
+        values = known @ curve
+        penalty = PENALTY * float((curve[1:] ** 2).sum())
+        total = float((np.logaddexp(0, values) - iou * values).mean()) + penalty
+        slope = known.T @ (expit(values) - iou) / len(iou)
+        slope[1:] += 2 * PENALTY * curve[1:]
+        return total, slope
+
+    found = minimize(loss, np.zeros(known.shape[1]), jac=True, method="L-BFGS-B").x
+    weights = found[1:] / spread
+    return (float(found[0] - weights @ mean), *(float(weight) for weight in weights))

@@ -34,6 +34,7 @@ class EngineSpec:
         device: `cpu`, `cuda`, `cuda:N` or `mps`.
         dtype: `fp32` or `bf16`.
         prompt_batch: prompts per decoder call; None leaves it to the byte budget.
+        calibration: a file for these weights; None takes the embedded one, where there is one.
     """
 
     name: str
@@ -42,6 +43,7 @@ class EngineSpec:
     device: str
     dtype: str
     prompt_batch: int | None
+    calibration: Path | None = None
 
 
 def resolve_device(device: str) -> str:
@@ -131,5 +133,5 @@ def load_engine(spec: EngineSpec) -> SamEngine:
         bf16=spec.dtype == "bf16",
         prompt_batch=spec.prompt_batch,
         extents=EXTENTS if spec.name == "nano" else (),
-        calibration=load_calibration(CALIBRATION, spec.weights_sha256),
+        calibration=load_calibration(spec.calibration or CALIBRATION, spec.weights_sha256),
     )

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.evaluation.measures import measure
@@ -18,15 +16,12 @@ from dpmo_cli.geometry.extents import EXTENTS, HEAD, IN_DISC
 from dpmo_cli.geometry.points import FloatArray
 from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.score import FEATURES
-from dpmo_cli.sam.calibration import Calibration
+from dpmo_cli.sam.calibration import Calibration, fit_curve
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.trials.run import image_masks
 from dpmo_cli.trials.variants import run_method
 
 FOLDS = 3
-PENALTY = 1e-4
-LEAST_SPREAD = 1e-3
-"""A feature that varies no more than this tells nothing, and gets next to no weight."""
 
 
 @dataclass(frozen=True)
@@ -163,28 +158,3 @@ def _collect(
         return None
     columns = zip(*(vars(part).values() for part in parts), strict=True)
     return Points(*(np.concatenate(column) for column in columns))
-
-
-def fit_curve(evidence: FloatArray, iou: FloatArray) -> tuple[float, ...]:
-    """Fit a logistic curve to shares: intercept, then the weight of each of k features.
-
-    Args:
-        evidence: (N, k) float64.
-        iou: (N,) float64, from 0 to 1.
-
-    Source: fractional logistic regression (Papke and Wooldridge, 1996).
-    """
-    mean, spread = evidence.mean(axis=0), np.maximum(evidence.std(axis=0), LEAST_SPREAD)
-    known = np.column_stack([np.ones(len(evidence)), (evidence - mean) / spread])
-
-    def loss(curve: FloatArray) -> tuple[float, FloatArray]:
-        values = known @ curve
-        penalty = PENALTY * float((curve[1:] ** 2).sum())
-        total = float((np.logaddexp(0, values) - iou * values).mean()) + penalty
-        slope = known.T @ (expit(values) - iou) / len(iou)
-        slope[1:] += 2 * PENALTY * curve[1:]
-        return total, slope
-
-    found = minimize(loss, np.zeros(known.shape[1]), jac=True, method="L-BFGS-B").x
-    weights = found[1:] / spread
-    return (float(found[0] - weights @ mean), *(float(weight) for weight in weights))

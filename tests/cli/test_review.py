@@ -239,3 +239,49 @@ def test_audit(out: Path, dpmo: Dpmo) -> None:
     # What was drawn and judged is about the automatic masks: applying changes nothing of it.
     dpmo("review", "apply", "out")
     assert dpmo("review", "audit", "out", "--json").json == document
+
+
+def test_calibrate_writes_what_convert_takes(
+    dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd, tmp_path: Path
+) -> None:
+    for number in range(5):
+        crowd.add(f"train/more{number}.png", count=40)
+    convert = ("convert", "--root", crowd.root, "--out", "out", "--split", "train")
+    dpmo(*convert)
+    outcome = dpmo("review", "calibrate", "out")
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert "0 masks are judged" in outcome.lines[0]
+    rows = [row for row in rows_of(tmp_path / "out").values() if row["status"] == "ok"]
+    with Decisions(tmp_path / "out") as decisions:
+        for row in rows:
+            good = row["area"] > 60
+            rle = row["rle"] if good else None
+            one = decision(row, "accepted" if good else "rejected", rle)
+            decisions.decide(one, expected=None)
+    document = dpmo("review", "calibrate", "out", "--json").json
+    assert (document["kind"], document["judged"]) == ("review-calibrate", len(rows))
+    assert document["fitted"]["error"] < document["raw"]["error"]
+    assert dpmo("validate", "out").code == 0
+    assert dpmo("review", "calibrate", "out", "--to", "mine.json").code == 0
+    assert (tmp_path / "mine.json").read_bytes() == (
+        tmp_path / "out/review/calibration.json"
+    ).read_bytes()
+    outcome = dpmo(*convert, "--calibration", "mine.json", "--json")
+    assert outcome.json["changed"]
+    assert any("calibration_sha256 None, now " in line for line in outcome.lines)
+    assert dpmo(*convert, "--calibration", "mine.json", "--json").json["changed"] is False
+    assert any("now None" in line for line in dpmo(*convert).lines if "calibration_sha256" in line)
+    outcome = dpmo(*convert, "--calibration", "mine.json", "--extent", "head")
+    assert (outcome.code, "has no curve for --extent head" in outcome.lines[0]) == (2, True)
+    text = (tmp_path / "mine.json").read_text()
+    for content, why in (
+        ("{", "is no calibration; give the file of `dpmo review calibrate`"),
+        (text.replace('"weights_sha256": "', '"weights_sha256": "0'), "fitted for other weights"),
+        (text.replace("stability", "steadiness"), "has no curve"),
+        (None, "no such file"),
+    ):
+        path = tmp_path / "wrong.json"
+        path.unlink() if content is None else path.write_text(content)
+        outcome = dpmo(*convert, "--calibration", path)
+        assert outcome.code == 2
+        assert why in outcome.lines[0]

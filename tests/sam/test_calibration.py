@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,9 @@ def test_the_engine_takes_the_calibration_of_its_weights(
     assert load_engine(spec).calibration == own
     path.write_text(as_json(ONE))
     assert load_engine(spec).calibration is None
+    mine = tmp_path / "mine.json"
+    mine.write_text(as_json(own))
+    assert load_engine(replace(spec, calibration=mine)).calibration == own
 
 
 def test_the_embedded_calibration_fits() -> None:
