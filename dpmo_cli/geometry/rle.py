@@ -122,14 +122,20 @@ def rle_window(rle: Rle) -> tuple[NDArray[np.bool_], WindowXYXY]:
     starts, ends = starts[starts < ends], ends[starts < ends]
     if not len(starts):
         return np.zeros((0, 0), dtype=np.bool_), (0, 0, 0, 0)
-    x0, x1 = int(starts[0] // height), int((ends[-1] - 1) // height) + 1
-    strip = np.zeros((x1 - x0) * height + 1, dtype=np.int8)
-    strip[starts - x0 * height] += 1
-    strip[ends - x0 * height] -= 1
-    filled = np.cumsum(strip[:-1], dtype=np.int8).astype(np.bool_).reshape(x1 - x0, height).T
-    rows = np.flatnonzero(filled.any(axis=1))
-    y0, y1 = int(rows[0]), int(rows[-1]) + 1
-    return filled[y0:y1], (x0, y0, x1, y1)
+    columns = starts // height
+    x0, x1 = int(columns[0]), int((ends[-1] - 1) // height) + 1
+    if ((ends - 1) // height == columns).all():
+        tops, bottoms = starts - columns * height, ends - columns * height
+        y0, y1 = int(tops.min()), int(bottoms.max())
+    else:
+        # A run that goes on in the next column fills the whole height between.
+        y0, y1 = 0, height
+    span = y1 - y0
+    strip = np.zeros((x1 - x0) * span + 1, dtype=np.int8)
+    strip[starts - x0 * height - (height - span) * (columns - x0) - y0] += 1
+    strip[ends - x0 * height - (height - span) * (columns - x0) - y0] -= 1
+    filled = np.cumsum(strip[:-1], dtype=np.int8).astype(np.bool_).reshape(x1 - x0, span).T
+    return filled, (x0, y0, x1, y1)
 
 
 def share_pixels(one: Rle, other: Rle) -> bool:

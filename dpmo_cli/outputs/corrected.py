@@ -217,8 +217,9 @@ def _take(row: Row, rle: Rle, source: str) -> None:
         "source": source,
         "score": JUDGED_SCORE,
         "flagged": False,
-        **mask_columns(rle, rle_window(rle)),
     }
+    if row["rle"] != rle:
+        row |= mask_columns(rle, rle_window(rle))
 
 
 def _lose(row: Row, one: Correction) -> None:

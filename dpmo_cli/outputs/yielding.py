@@ -69,6 +69,8 @@ def settle(
         others = others[rank[others] < _AUTO_RANK]
         if not changed[index]:
             others = others[changed[others]]
+        if not len(others):
+            continue
         meet = (low[others] < high[index]).all(axis=1) & (low[index] < high[others]).all(axis=1)
         before, where = window(index) if meet.any() else (np.zeros((0, 0), np.bool_), (0, 0, 0, 0))
         rest = before.copy()
