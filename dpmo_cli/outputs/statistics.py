@@ -18,9 +18,8 @@ from dpmo_cli.outputs.json_values import as_int
 from dpmo_cli.outputs.run_file import RUN_FILE, Run
 from dpmo_cli.outputs.schema import NOBODY, OK, QUEUE_SCHEMA
 
-_COLUMNS = ("split", "image_id", "status", "reasons", "score", "radius_px", "area", "flagged")
-_REVIEW_COLUMNS = ("source", "reviewer")
-"""Columns that only the tables of reviewed runs may have."""
+_COLUMNS = ("split", "image_id", "status", "reasons", "score", "radius_px", "area", "flagged",
+            "source", "reviewer")  # fmt: skip
 _MEND = "see `dpmo validate`, and convert again"
 _SCORE_BINS = 20
 _AREA_BINS_PER_DECADE = 6
@@ -97,7 +96,7 @@ class Statistics:
         by_reason: reason -> flagged points that have it, most first; a point may have several.
         score, area_px, radius_px: of the masks (points with a mask of their own).
         crowds: people by image.
-        by_source, by_reviewer: masks by who decided them; empty for runs without review.
+        by_source, by_reviewer: masks by whose they are, and by who decided about them.
     """
 
     total: PartCounts
@@ -151,8 +150,8 @@ def read_statistics(out: Path, run: Run) -> Statistics:
         area_px=_log_histogram(masks["area"], _AREA_BINS_PER_DECADE),
         radius_px=_log_histogram(masks["radius_px"], _RADIUS_BINS_PER_DECADE),
         crowds=_crowds(rows, total.images - total.failed_images),
-        by_source=_frequencies(masks["source"]) if "source" in masks.column_names else {},
-        by_reviewer=_frequencies(masks["reviewer"]) if "reviewer" in masks.column_names else {},
+        by_source=_frequencies(masks["source"]),
+        by_reviewer=_frequencies(masks["reviewer"]),
     )
 
 
@@ -162,8 +161,7 @@ def _read_rows(path: Path) -> pa.Table:
             there = {column.name: column.type for column in pq.read_schema(file)}
             if wrong := [n for n in _COLUMNS if there.get(n) != QUEUE_SCHEMA.field(n).type]:
                 raise ValueError(f"columns {few(wrong)}")
-            columns = [*_COLUMNS, *(n for n in _REVIEW_COLUMNS if there.get(n) == pa.string())]
-            return pq.read_table(file, columns=columns, partitioning=None)
+            return pq.read_table(file, columns=list(_COLUMNS), partitioning=None)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(path, f"can't be read ({error})", _MEND) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from dpmo_cli.outputs.corrected import fit
 from dpmo_cli.outputs.corrections import Correction, Person
 from dpmo_cli.outputs.json_values import as_object, as_text
 from dpmo_cli.outputs.records import ImageRecord
+from dpmo_cli.outputs.run_file import RUN_FILE, Run
 from dpmo_cli.outputs.schema import OK
 from dpmo_cli.review.run import automatic_records
 from dpmo_cli.sam.calibration import Calibration, fit_curve
@@ -83,7 +83,8 @@ def calibrate(out: Path, decided: Mapping[Person, Correction]) -> Fit:
         UsageError: too few masks were judged, or too few of them found good or bad.
         InputError: the run record can't be read.
     """
-    weights_sha256, extent = _about(out)
+    run = Run.of(out)
+    weights_sha256, extent = _weights_of(out, run), run.extent
     points = _collect(out, decided)
     bad = int((points.iou < BAD_IOU).sum())
     good = len(points.iou) - bad
@@ -111,20 +112,13 @@ def calibrate(out: Path, decided: Mapping[Person, Correction]) -> Fit:
     )
 
 
-def _about(out: Path) -> tuple[str, str]:
-    """The hash of the network's weights and the extent of a run."""
-    path = out / "run.json"
+def _weights_of(out: Path, run: Run) -> str:
+    """The hash of the network's weights that a run was made with."""
     try:
-        document = as_object(json.loads(path.read_text(encoding="utf-8")), "it")
-        settings = as_object(document.get("settings"), "settings")
-        return as_text(settings.get("weights_sha256"), "weights_sha256"), as_text(
-            document.get("extent"), "extent"
-        )
-    except FileNotFoundError:
-        mend = "give the folder that `dpmo convert` wrote"
-        raise UsageError(f"{out}: holds no finished run; {mend}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, "can't be read", "run `dpmo convert` again") from error
+        settings = as_object(run.document.get("settings"), "settings")
+        return as_text(settings.get("weights_sha256"), "weights_sha256")
+    except ValueError as error:
+        raise InputError(out / RUN_FILE, f"is no run record ({error})", "convert again") from error
 
 
 def _collect(out: Path, decided: Mapping[Person, Correction]) -> Points:

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dpmo_cli.errors import InputError, UsageError
+from dpmo_cli.errors import InputError
+from dpmo_cli.outputs.findings import points_file
 from dpmo_cli.outputs.records import ImageRecord, read_record, record_path
+from dpmo_cli.outputs.run_file import Run
 
 _MEND = "run `dpmo convert` again"
 
@@ -20,16 +22,15 @@ def automatic_records(out: Path) -> Iterator[ImageRecord]:
 
     Raises:
         UsageError: `out` holds no finished run.
-        InputError: a table can't be read.
+        InputError: the run record or a table can't be read.
         DamagedRecordError: a record can't be read.
     """
-    if not (out / "run.json").is_file():
-        raise UsageError(f"{out}: holds no finished run; give the folder that `dpmo convert` wrote")
-    for path in sorted((out / "points").glob("[!.]*.parquet")):
+    for split in sorted(Run.of(out).split_counts):
+        path = out / points_file(split)
         try:
             with path.open("rb") as file:
                 column = pq.read_table(file, columns=["image_id"], partitioning=None)["image_id"]
         except (pa.ArrowException, OSError) as error:
             raise InputError(path, "can't be read", _MEND) from error
         for image_id in sorted(pc.unique(column).to_pylist()):
-            yield read_record(record_path(out, path.stem, image_id))
+            yield read_record(record_path(out, split, image_id))
