@@ -59,6 +59,18 @@ def window_runs(
     return runs[:-1] if len(runs) > 1 and runs[-1] == 0 else runs
 
 
+def tighten(
+    mask: NDArray[np.bool_], window_xyxy: WindowXYXY
+) -> tuple[NDArray[np.bool_], WindowXYXY]:
+    """The part of a mask, which has pixels, that its box holds, and the box as a window."""
+    x0, y0 = window_xyxy[:2]
+    columns = np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
+    left, top = int(columns[0]), int(rows[0])
+    right, bottom = int(columns[-1]) + 1, int(rows[-1]) + 1
+    return mask[top:bottom, left:right], (x0 + left, y0 + top, x0 + right, y0 + bottom)
+
+
 def frame_rle(mask: NDArray[np.bool_], window_xyxy: WindowXYXY, size_hw: tuple[int, int]) -> Rle:
     """Compressed COCO RLE of a full frame that is empty outside a window; see `window_runs`."""
     height, width = size_hw

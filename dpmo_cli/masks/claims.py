@@ -13,7 +13,7 @@ from dpmo_cli.geometry.extents import IN_DISC
 from dpmo_cli.geometry.nnec import disc_mask, disc_windows, nearest_others
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites
 from dpmo_cli.geometry.resize import Frame
-from dpmo_cli.geometry.rle import WindowXYXY
+from dpmo_cli.geometry.rle import WindowXYXY, tighten
 from dpmo_cli.geometry.tiles import Tile
 from dpmo_cli.masks import reasons
 from dpmo_cli.masks.choice import choose
@@ -241,15 +241,3 @@ def own_pixel(sites: Sites, index: int, window_xyxy: WindowXYXY) -> tuple[int, i
     """The pixel that a site holds, in its window."""
     x, y = sites.pixel_xy[index].tolist()
     return x - window_xyxy[0], y - window_xyxy[1]
-
-
-def tighten(
-    mask: NDArray[np.bool_], window_xyxy: WindowXYXY
-) -> tuple[NDArray[np.bool_], WindowXYXY]:
-    """The part of a mask, which has pixels, that its box holds, and the box as a window."""
-    x0, y0 = window_xyxy[:2]
-    columns = np.flatnonzero(mask.any(axis=0))
-    rows = np.flatnonzero(mask.any(axis=1))
-    left, top = int(columns[0]), int(rows[0])
-    right, bottom = int(columns[-1]) + 1, int(rows[-1]) + 1
-    return mask[top:bottom, left:right], (x0 + left, y0 + top, x0 + right, y0 + bottom)

@@ -19,7 +19,7 @@ from dpmo_cli.geometry.nnec import (
     robust_distances,
 )
 from dpmo_cli.geometry.points import FloatArray, Sites, group_points
-from dpmo_cli.geometry.rle import Rle, WindowXYXY, frame_rle
+from dpmo_cli.geometry.rle import Rle, WindowXYXY, frame_rle, tighten
 from dpmo_cli.geometry.tiles import Tile, adaptive_tiles, whole_image
 from dpmo_cli.masks import reasons
 from dpmo_cli.masks.choice import RAMP
@@ -31,7 +31,6 @@ from dpmo_cli.masks.claims import (
     claim_tiles,
     own_pixel,
     start_claims,
-    tighten,
 )
 from dpmo_cli.masks.method import NEAREST, RATIO, ROBUST, Method
 from dpmo_cli.masks.ownership import (

@@ -1,0 +1,263 @@
+"""The persons of one image as they stand: its automatic record under what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpmo_cli.errors import DpmoError
+from dpmo_cli.geometry.rle import Rle, WindowXYXY
+from dpmo_cli.outputs.corrections import ADDED, CORRECTED, DELETED, OPEN, REJECTED, Person
+from dpmo_cli.outputs.records import ImageRecord, read_record
+from dpmo_cli.outputs.schema import OK
+from dpmo_cli.review.decisions import Decision, is_drawn
+from dpmo_cli.review.placed import PlacedMask
+
+AUTO = "auto"
+"""Where a mask comes from that nobody drew."""
+
+
+@dataclass(frozen=True)
+class ShownPerson:
+    """A person as the page shows it.
+
+    Attributes:
+        person: who.
+        xy: the point, px.
+        radius_px: of the disc; None without one.
+        status: of the automatic row; "added" for added persons.
+        score: of the automatic mask; None without one.
+        reasons: why a person should look.
+        mask: as it stands; None without one.
+        origin: where the mask comes from, AUTO, "corrected" or "added"; None without one.
+        decision: the latest decision; None for none.
+    """
+
+    person: Person
+    xy: tuple[float, float]
+    radius_px: float | None
+    status: str
+    score: float | None
+    reasons: tuple[str, ...]
+    mask: PlacedMask | None
+    origin: str | None
+    decision: Decision | None
+
+    @property
+    def verdict(self) -> str:
+        """The latest verdict, "open" for none."""
+        return OPEN if self.decision is None else self.decision.verdict
+
+
+class People:
+    """The persons of an image. Masks are decoded when they are asked for.
+
+    Args:
+        record: the automatic rows.
+        decisions: the latest decision about each person of the image, open ones too.
+
+    Attributes:
+        info: the image.
+        size_hw: its height and width, px.
+        xy: (N, 2) float64, the automatic points, px.
+        status: the N automatic statuses.
+        lock: to be held by threads that share the object.
+    """
+
+    def __init__(self, record: ImageRecord, decisions: Iterable[Decision]) -> None:
+        rows = record.rows
+        info = record.info
+        if info.width is None or info.height is None:
+            raise DpmoError(f"{info.file_name}: the photo could not be read when it was converted")
+        self.info = info
+        self.size_hw = (info.height, info.width)
+        self.xy = np.stack([rows["x"].to_numpy(), rows["y"].to_numpy()], axis=1)
+        self.status: list[str] = rows["status"].to_pylist()
+        self._radius = rows["radius_px"].to_pylist()
+        self._score = rows["score"].to_pylist()
+        self._reasons = rows["reasons"].to_pylist()
+        self._rle = rows["rle"]
+        self._annotated = len(rows)
+        self._boxes = _boxes_xyxy(rows["bbox"].to_pylist(), self.xy)
+        self.lock = RLock()
+        self._decisions: dict[int, Decision] = {}
+        self._drawn: dict[int, PlacedMask] = {}
+        self._auto: dict[int, PlacedMask | None] = {}
+        self._standing: dict[int, PlacedMask | None] = {}
+        self.update(decisions)
+
+    def __contains__(self, point_id: int) -> bool:
+        if point_id < self._annotated:
+            return point_id >= 0
+        return point_id in self._decisions
+
+    def update(self, decisions: Iterable[Decision]) -> set[int]:
+        """Take in later decisions.
+
+        Returns:
+            Points whose mask or state may have changed: those decided on, and neighbours that
+            yield pixels to them, or get them back.
+        """
+        changed: set[int] = set()
+        for decision in decisions:
+            point_id = decision.person.point_id
+            known = self._decisions.get(point_id)
+            if known is not None and known.id >= decision.id:
+                continue
+            self._decisions[point_id] = decision
+            moved = [self._drawn.pop(point_id, None)]
+            if is_drawn(decision) and decision.rle is not None:
+                mask = PlacedMask.of_rle(decision.rle)
+                if mask is not None:
+                    self._drawn[point_id] = mask
+                    moved.append(mask)
+            changed.add(point_id)
+            for mask in moved:
+                if mask is not None:
+                    near = self.meeting(mask.window_xyxy)
+                    changed.update(other for other in near if other < self._annotated)
+        for point_id in changed:
+            self._standing.pop(point_id, None)
+        return changed
+
+    def meeting(self, window: WindowXYXY) -> list[int]:
+        """Points whose automatic mask, drawn mask or point may lie in a window."""
+        x0, y0, x1, y1 = window
+        boxes = self._boxes
+        meets = (
+            (boxes[:, 0] < x1) & (boxes[:, 2] > x0) & (boxes[:, 1] < y1) & (boxes[:, 3] > y0)
+        )
+        found = set(np.flatnonzero(meets).tolist())
+        found.update(point_id for point_id, mask in self._drawn.items() if mask.meets(window))
+        for point_id, decision in self._decisions.items():
+            if decision.point_xy is not None:
+                x, y = decision.point_xy
+                if x0 <= x < x1 and y0 <= y < y1 and decision.verdict != OPEN:
+                    found.add(point_id)
+        return sorted(found)
+
+    def all_points(self) -> Iterator[int]:
+        """Every person there is: the points of the run, and added ones that were not undone."""
+        yield from range(self._annotated)
+        yield from (one for one in self._decisions if one >= self._annotated)
+
+    def show(self, point_id: int) -> ShownPerson | None:
+        """A person; None for none, or for an added one that was taken back."""
+        if point_id not in self:
+            return None
+        decision = self._decisions.get(point_id)
+        person = Person(self.info.split, self.info.image_id, point_id)
+        if person.is_added:
+            if decision is None or decision.point_xy is None or decision.verdict == OPEN:
+                return None
+            mask = self._drawn.get(point_id)
+            return ShownPerson(
+                person, decision.point_xy, None, ADDED, None, (), mask,
+                None if mask is None else ADDED, decision,
+            )  # fmt: skip
+        mask = self.mask(point_id)
+        origin = None if mask is None else CORRECTED if point_id in self._drawn else AUTO
+        moved = None if decision is None else decision.point_xy
+        x, y = self.xy[point_id].tolist()
+        return ShownPerson(
+            person=person,
+            xy=moved or (x, y),
+            radius_px=self._radius[point_id],
+            status=self.status[point_id],
+            score=self._score[point_id],
+            reasons=tuple(self._reasons[point_id]),
+            mask=mask,
+            origin=origin,
+            decision=decision,
+        )
+
+    def seen_xy(self, point_id: int) -> tuple[float, float]:
+        """The automatic point of a person of the run, px."""
+        x, y = self.xy[point_id].tolist()
+        return x, y
+
+    def mask(self, point_id: int) -> PlacedMask | None:
+        """The mask as it stands: drawn, or automatic less what drawn ones took."""
+        if point_id in self._drawn:
+            return self._drawn[point_id]
+        if point_id >= self._annotated:
+            return None
+        if point_id not in self._standing:
+            decision = self._decisions.get(point_id)
+            gone = decision is not None and decision.verdict in (REJECTED, DELETED)
+            self._standing[point_id] = None if gone else self._yielding(point_id)
+        return self._standing[point_id]
+
+    def automatic(self, point_id: int) -> PlacedMask | None:
+        """The mask of the record, whatever was decided."""
+        if point_id not in self._auto:
+            rle = self._rle[point_id].as_py()
+            self._auto[point_id] = None if rle is None else PlacedMask.of_rle(cast(Rle, rle))
+        return self._auto[point_id]
+
+    def drawn_near(self, window: WindowXYXY, but: int | None) -> dict[int, PlacedMask]:
+        """The masks of others that people drew and whose window meets one."""
+        return {
+            point_id: mask
+            for point_id, mask in self._drawn.items()
+            if point_id != but and mask.meets(window)
+        }
+
+    def _yielding(self, point_id: int) -> PlacedMask | None:
+        """The connected part of an automatic mask that drawn masks leave to it."""
+        mask = self.automatic(point_id)
+        yielded = False
+        for drawn in self._drawn.values():
+            if mask is None:
+                return None
+            left = mask.without(drawn)
+            yielded |= left is not mask
+            mask = left
+        if mask is None or not yielded:
+            return mask
+        x, y = pixel_of(self.seen_xy(point_id), self.size_hw)
+        return mask.part_at(x, y)
+
+
+def load_people(out: Path, split: str, image_id: int, decisions: Iterable[Decision]) -> People:
+    """Read the record of an image and put the decisions over it.
+
+    Raises:
+        DamagedRecordError: there is no whole record.
+        DpmoError: the photo could not be read when the run was made.
+    """
+    return People(read_record(record_path(out, split, image_id)), decisions)
+
+
+def record_path(out: Path, split: str, image_id: int) -> Path:
+    """Where the automatic record of an image lies."""
+    return out / ".dpmo" / "records" / split / f"{image_id:08d}.parquet"
+
+
+def pixel_of(xy: tuple[float, float], size_hw: tuple[int, int]) -> tuple[int, int]:
+    """The pixel that holds a point: the nearest of the image."""
+    height, width = size_hw
+    # Half to even, as the sites of a run are rounded.
+    return min(max(round(xy[0]), 0), width - 1), min(max(round(xy[1]), 0), height - 1)
+
+
+def _boxes_xyxy(boxes: list[Any], xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 4) boxes round each mask and its point; without a mask round the point alone."""
+    low, high = np.floor(xy), np.floor(xy) + 1
+    given = np.array([box or (np.nan,) * 4 for box in boxes], dtype=np.float64).reshape(-1, 4)
+    return np.concatenate(
+        [np.fmin(low, given[:, :2]), np.fmax(high, given[:, :2] + given[:, 2:])], axis=1
+    )
+
+
+def shown_ok(person: ShownPerson) -> bool:
+    """Whether the person's mask is drawn: a shared point's is drawn with its site."""
+    return person.origin != AUTO or person.status == OK
+
+
