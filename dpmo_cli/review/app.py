@@ -32,7 +32,7 @@ from dpmo_cli.review.run_index import ShownPhoto
 MAX_CROP_PX = 4096
 MAX_THUMB_PX = 512
 MAX_LEVEL = 8
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _FOR_LONG = "private, max-age=86400, immutable"
 
 

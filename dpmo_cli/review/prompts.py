@@ -8,7 +8,7 @@ import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from threading import Thread
+from threading import Lock, Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +101,8 @@ class Prompter:
             queue.SimpleQueue()
         )
         # A daemon: Ctrl-C does not wait for the network.
-        Thread(target=self._work, name="network", daemon=True).start()
+        self._thread = Thread(target=self._work, name="network", daemon=True)
+        self._starting = Lock()
 
     def ask(self, asked: Asked) -> Future[Drawn]:
         """The mask that clicks give; the future raises NoClicksError where none can be had."""
@@ -121,6 +122,9 @@ class Prompter:
     def _submit(self, work: Callable[[], Any]) -> Future[Any]:
         future: Future[Any] = Future()
         self._waiting.put((future, work))
+        with self._starting:
+            if not self._thread.is_alive():
+                self._thread.start()
         return future
 
     def _work(self) -> None:

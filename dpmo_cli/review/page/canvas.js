@@ -167,7 +167,8 @@ export class PhotoCanvas {
     if (!this.row) return;
     const { x, y, scale } = this.view;
     context.setTransform(scale * ratio, 0, 0, scale * ratio, -x * scale * ratio, -y * scale * ratio);
-    context.imageSmoothingEnabled = scale < 6;
+    context.imageSmoothingEnabled = scale < 24;
+    context.imageSmoothingQuality = "high";
     const level = levelOf(scale);
     for (const [c, r] of this.#needed(this.window(), level)) {
       const tile = this.#tile(this.row, level, c, r);

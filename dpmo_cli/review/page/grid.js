@@ -77,7 +77,7 @@ export class GridView {
   }
 
   crop(row) {
-    return squareOf(row, 3.4);
+    return squareOf(row, 3.4, 32);
   }
 
   /** Side of the pictures that are asked for: few sizes, so that they are found again. */

@@ -6,7 +6,8 @@ import { Draft, holds, shared } from "./masks.js";
 import { keyOf } from "./queue.js";
 import { paint } from "./scene.js";
 
-const AHEAD = 3;
+const AHEAD = 4;
+const ROWS_AHEAD = 25;
 const HINTS = {
   select: "",
   plus: "Click on the person. Shift or right button: this is not the person.",
@@ -20,11 +21,11 @@ const WORDS = { accepted: "accepted", corrected: "corrected", rejected: "rejecte
 const $ = (id) => document.getElementById(id);
 
 /** The square of the photo that shows a person well. */
-export function squareOf({ person, width, height }, room = 6) {
+export function squareOf({ person, width, height }, room = 8, least = 72) {
   const radius = person.r ?? 24;
   const mask = person.mask;
   const reach = mask ? Math.max(person.x - mask.x, mask.x + mask.w - person.x, person.y - mask.y, mask.y + mask.h - person.y) : 0;
-  const side = Math.round(Math.min(Math.max(room * radius, 2.6 * reach, 32), Math.max(width, height)));
+  const side = Math.round(Math.min(Math.max(room * radius, 2.6 * reach, least), Math.max(width, height)));
   return { x: Math.round(person.x + 0.5 - side / 2), y: Math.round(person.y + 0.5 - side / 2), side };
 }
 
@@ -70,7 +71,7 @@ export class OneView {
     this.place = Math.max(0, Math.min(queue.length - 1, place));
     const asked = this.place;
     const began = performance.now();
-    const row = queue.known(asked) ?? (await queue.slice(asked, 1 + AHEAD))[0];
+    const row = queue.known(asked) ?? (await queue.slice(asked, ROWS_AHEAD))[0];
     if (!row || this.queue !== queue || this.place !== asked) return;
     this.look(row, began);
     this.ahead();
@@ -158,8 +159,14 @@ export class OneView {
 
   /** Fetch what comes next before it is wanted. */
   async ahead() {
-    const rows = await this.queue.slice(this.place + 1, AHEAD).catch(() => []);
+    const { queue, place } = this;
+    // Rows come in blocks, long before they are shown.
+    if (!queue.known(Math.min(place + ROWS_AHEAD / 2, queue.length - 1) | 0)) {
+      queue.slice(place + 1, ROWS_AHEAD).catch(() => {});
+    }
+    const rows = await queue.slice(place + 1, AHEAD).catch(() => []);
     for (const row of rows) {
+      if (this.place !== place || this.queue !== queue) return;
       const square = squareOf(row);
       await this.canvas.prefetch(row, square);
       const image = this.image(row);
@@ -588,6 +595,7 @@ export class OneView {
     const painting = this.tool === "brush" || this.tool === "eraser";
     if (this.began && this.canvas.complete()) {
       document.body.dataset.shown = `${this.place}:${Math.round(performance.now() - this.began)}`;
+      document.body.dataset.first ??= Math.round(performance.now());
       this.began = null;
     }
     return {

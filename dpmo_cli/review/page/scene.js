@@ -7,6 +7,7 @@ const CHOSEN = [255, 214, 64];
 const DRAWN = [92, 200, 255];
 const DRAFT = [255, 138, 76];
 const CLASH = [255, 60, 60];
+const CROWDED = 300;
 
 const css = ([r, g, b], alpha = 1) => `rgb(${r} ${g} ${b} / ${alpha})`;
 
@@ -77,9 +78,14 @@ export function paint(context, view, scene) {
     context.stroke();
     context.setLineDash([]);
   }
+  // Of a whole crowd the points are mere pixels.
+  const crowded = scene.people.length > CROWDED;
   for (const person of scene.people) {
     if (person === chosen) continue;
-    dot(context, person, 2.4 * px, person.verdict === "deleted" ? "#8a8f98" : "#ffffffd0", px);
+    if (crowded) {
+      context.fillStyle = "#ffffffd0";
+      context.fillRect(person.x + 0.5 - px, person.y + 0.5 - px, 2 * px, 2 * px);
+    } else dot(context, person, 2.4 * px, person.verdict === "deleted" ? "#8a8f98" : "#ffffffd0", px);
   }
   const place = scene.point ?? chosen;
   if (place) {

@@ -1,0 +1,198 @@
+"""The server as a process: how it starts, what it prints, and that its death loses nothing."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from dpmo_cli.review.decisions import Decisions
+from tests.review.runs import draw_run
+
+DECISIONS = 100
+
+
+@dataclass
+class Server:
+    """A running server."""
+
+    process: subprocess.Popen[str]
+    host: str
+
+    def request(
+        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.host, timeout=20)
+        try:
+            text = None if body is None else json.dumps(body)
+            connection.request(method, path, text, headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def token(self) -> str:
+        page = self.request("GET", "/")[1].decode()
+        found = re.search(r'dpmo-token" content="([^"]+)"', page)
+        assert found
+        return found[1]
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "dpmo_cli.cli.app", "review", "serve", *arguments]
+
+
+@contextmanager
+def serving(out: Path, *arguments: str) -> Iterator[Server]:
+    process = subprocess.Popen(
+        command([str(out), "--port", "0", *arguments]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline()
+        found = re.fullmatch(r"http://(127\.0\.0\.1:\d+)/\n", address)
+        assert found, process.stderr.read() if process.stderr else address
+        yield Server(process, found[1])
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_ctrl_c_ends_it_at_once(out: Path) -> None:
+    with serving(out, "--reviewer", "Ann") as server:
+        status, body = server.request("GET", "/api/run")
+        assert (status, json.loads(body)["reviewer"]) == (200, "Ann")
+        # A connection that stays open does not hold it up.
+        kept = http.client.HTTPConnection(server.host)
+        kept.request("GET", "/api/run")
+        kept.getresponse().read()
+        server.process.send_signal(signal.SIGINT)
+        _, errors = server.process.communicate(timeout=5)
+        kept.close()
+    assert server.process.returncode == 130
+    assert errors == "dpmo: interrupted\n"
+
+
+def test_a_refusal_is_one_line_on_stderr(out: Path) -> None:
+    with serving(out) as server:
+        assert server.request("GET", "/", headers={"Host": "evil.example"})[0] == 421
+        # What is no HTTP at all is refused too.
+        address, port = server.host.split(":")
+        with socket.create_connection((address, int(port)), timeout=5) as raw:
+            raw.sendall(b"\x00\x01 nonsense\r\n\r\n")
+            assert raw.recv(99).startswith(b"HTTP/1.1 400")
+        assert server.request("GET", "/")[0] == 200
+        server.process.send_signal(signal.SIGTERM)
+        _, errors = server.process.communicate(timeout=5)
+    lines = errors.splitlines()
+    assert lines[0].startswith("dpmo: GET /: refused: the Host is evil.example")
+    assert len(lines) == 3
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "after",
+    [3, 61, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 1, 11, 23, 37, 49, 77, 98))],
+)
+def test_a_killed_server_loses_no_decision(tmp_path: Path, after: int) -> None:
+    out, _ = draw_run(tmp_path, people=77, columns=11)
+    acknowledged: list[int] = []
+    with serving(out) as server:
+        headers = {"Content-Type": "application/json", "X-Dpmo-Token": server.token()}
+
+        def decide() -> None:
+            connection = http.client.HTTPConnection(server.host, timeout=20)
+            for number in range(DECISIONS):
+                body = {
+                    "split": ("train", "test")[number % 2],
+                    "image_id": 1 + number % 2,
+                    "point_id": number // 2,
+                    "verdict": "rejected",
+                    "expected": None,
+                }
+                try:
+                    connection.request("POST", "/api/decide", json.dumps(body), headers)
+                    answer = json.loads(connection.getresponse().read())
+                except (OSError, http.client.HTTPException, ValueError):
+                    return
+                acknowledged.append(answer["decision"]["id"])
+                if len(acknowledged) > after:
+                    reached.set()
+
+        reached = threading.Event()
+        worker = threading.Thread(target=decide)
+        worker.start()
+        assert reached.wait(60)
+        os.kill(server.process.pid, signal.SIGKILL)
+        worker.join()
+    with Decisions(out) as decisions:
+        kept = {one.id for one in decisions.since(0)}
+    assert set(acknowledged) <= kept
+    # One more may have been written before its answer was sent.
+    assert len(kept) <= len(acknowledged) + 1
+
+
+def failed(*arguments: str) -> str:
+    done = subprocess.run(
+        command(arguments), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (line,) = [one for one in done.stderr.splitlines() if "warning" not in one]
+    assert line.startswith("dpmo: error: ")
+    return line
+
+
+def test_a_port_that_is_taken_is_told(out: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert f"127.0.0.1:{port} can't be bound" in failed(str(out), "--port", port)
+
+
+def test_a_run_that_is_being_written_is_not_reviewed(out: Path) -> None:
+    with FileLock(out / ".dpmo" / "lock"):
+        assert "a run is writing there" in failed(str(out), "--port", "0")
+
+
+def test_two_servers_share_a_run(out: Path) -> None:
+    with serving(out) as one, serving(out) as other:
+        headers = {"Content-Type": "application/json", "X-Dpmo-Token": one.token()}
+        body = {"split": "train", "image_id": 1, "point_id": 0, "expected": None}
+        assert one.request("POST", "/api/decide", body | {"verdict": "rejected"}, headers)[0] == 200
+        headers["X-Dpmo-Token"] = other.token()
+        status, told = other.request(
+            "POST", "/api/decide", body | {"verdict": "deleted"}, headers
+        )
+        assert (status, json.loads(told)["kind"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "holds no run"),
+        (["{out}", "--root", "nowhere"], "no such folder"),
+        (["{out}", "--host", "0.0.0.0"], "name one address"),
+        (["{out}", "--host", "not-here.invalid"], "can't be bound"),
+        (["{out}", "--reviewer", " "], "--reviewer is empty"),
+        (["{out}", "--port", "70000"], "--port"),
+    ],
+)
+def test_wrong_use_is_one_line(out: Path, arguments: list[str], words: str) -> None:
+    assert words in failed(*(one.format(out=out) for one in arguments))
