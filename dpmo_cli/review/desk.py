@@ -351,10 +351,9 @@ class Desk:
             xy = shown.decision.point_xy
         rle: Rle | None = None
         if verdict == ACCEPTED:
-            if shown.mask is None:
-                raise UnfitError("there is no mask to accept; draw one, or reject")
-            rle = shown.mask.rle(people.size_hw)
-            if shown.origin != AUTO:
+            # Without a mask it is found right that there is none.
+            rle = None if shown.mask is None else shown.mask.rle(people.size_hw)
+            if shown.origin not in (AUTO, None):
                 # It stays a drawn mask, which no other may take pixels of.
                 verdict = CORRECTED
         elif verdict == CORRECTED:
@@ -365,6 +364,8 @@ class Desk:
         elif verdict not in (REJECTED, DELETED):
             raise UnfitError(f"{verdict!r} can't be decided here")
         if wish.person.is_added:
+            if verdict == ACCEPTED:
+                raise UnfitError("there is no mask to accept; draw one, or say that it is nobody")
             verdict = ADDED if rle is not None else verdict
             xy = xy or shown.xy
         return Decision(

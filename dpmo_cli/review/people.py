@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -13,10 +13,18 @@ from numpy.typing import NDArray
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.rle import Rle, WindowXYXY
-from dpmo_cli.outputs.corrections import ADDED, CORRECTED, DELETED, OPEN, REJECTED, Person
+from dpmo_cli.outputs.corrections import (
+    ACCEPTED,
+    ADDED,
+    CORRECTED,
+    DELETED,
+    OPEN,
+    REJECTED,
+    Person,
+)
 from dpmo_cli.outputs.records import ImageRecord, read_record
-from dpmo_cli.outputs.schema import OK
-from dpmo_cli.review.decisions import Decision, is_drawn
+from dpmo_cli.outputs.schema import OK, SHARED
+from dpmo_cli.review.decisions import Decision
 from dpmo_cli.review.placed import PlacedMask
 
 AUTO = "auto"
@@ -84,6 +92,7 @@ class People:
         self._reasons = rows["reasons"].to_pylist()
         self._rle = rows["rle"]
         self._annotated = len(rows)
+        self._owners = _owners(self.status, rows["annotation_id"].to_pylist())
         self._boxes = _boxes_xyxy(rows["bbox"].to_pylist(), self.xy)
         self.lock = RLock()
         self._decisions: dict[int, Decision] = {}
@@ -112,7 +121,7 @@ class People:
                 continue
             self._decisions[point_id] = decision
             moved = [self._drawn.pop(point_id, None)]
-            if is_drawn(decision) and decision.rle is not None:
+            if decision.rle is not None and decision.as_correction().is_drawn:
                 mask = PlacedMask.of_rle(decision.rle)
                 if mask is not None:
                     self._drawn[point_id] = mask
@@ -124,6 +133,10 @@ class People:
                     changed.update(other for other in near if other < self._annotated)
         for point_id in changed:
             self._standing.pop(point_id, None)
+        shared = {one for one, owner in self._owners.items() if owner in changed}
+        for point_id in shared:
+            self._standing.pop(point_id, None)
+        changed |= shared
         return changed
 
     def meeting(self, window: WindowXYXY) -> list[int]:
@@ -141,11 +154,6 @@ class People:
                 if x0 <= x < x1 and y0 <= y < y1 and decision.verdict != OPEN:
                     found.add(point_id)
         return sorted(found)
-
-    def all_points(self) -> Iterator[int]:
-        """Every person there is: the points of the run, and added ones that were not undone."""
-        yield from range(self._annotated)
-        yield from (one for one in self._decisions if one >= self._annotated)
 
     def show(self, point_id: int) -> ShownPerson | None:
         """A person; None for none, or for an added one that was taken back."""
@@ -189,9 +197,16 @@ class People:
         if point_id >= self._annotated:
             return None
         if point_id not in self._standing:
-            decision = self._decisions.get(point_id)
-            gone = decision is not None and decision.verdict in (REJECTED, DELETED)
-            self._standing[point_id] = None if gone else self._yielding(point_id)
+            verdict = self._verdict(point_id)
+            owner = self._owners.get(point_id)
+            if verdict in (REJECTED, DELETED):
+                mask = None
+            elif verdict == OPEN and owner is not None and self._verdict(owner) != DELETED:
+                # It shares whatever becomes of the mask.
+                return self.mask(owner)
+            else:
+                mask = self._yielding(point_id)
+            self._standing[point_id] = mask
         return self._standing[point_id]
 
     def automatic(self, point_id: int) -> PlacedMask | None:
@@ -209,9 +224,17 @@ class People:
             if point_id != but and mask.meets(window)
         }
 
+    def _verdict(self, point_id: int) -> str:
+        decision = self._decisions.get(point_id)
+        return OPEN if decision is None else decision.verdict
+
     def _yielding(self, point_id: int) -> PlacedMask | None:
-        """The connected part of an automatic mask that drawn masks leave to it."""
-        mask = self.automatic(point_id)
+        """The connected part of an automatic mask, or one found right, that drawn ones leave."""
+        decision = self._decisions.get(point_id)
+        if decision is not None and decision.verdict == ACCEPTED and decision.rle is not None:
+            mask = PlacedMask.of_rle(decision.rle)
+        else:
+            mask = self.automatic(point_id)
         yielded = False
         for drawn in self._drawn.values():
             if mask is None:
@@ -245,6 +268,17 @@ def pixel_of(xy: tuple[float, float], size_hw: tuple[int, int]) -> tuple[int, in
     height, width = size_hw
     # Half to even, as the sites of a run are rounded.
     return min(max(round(xy[0]), 0), width - 1), min(max(round(xy[1]), 0), height - 1)
+
+
+def _owners(status: Sequence[str], annotation_ids: Sequence[int | None]) -> dict[int, int]:
+    """For each point that shares a mask the point that owns it."""
+    pairs = list(enumerate(zip(status, annotation_ids, strict=True)))
+    owner_of = {number: point_id for point_id, (what, number) in pairs if what == OK}
+    return {
+        point_id: owner_of[number]
+        for point_id, (what, number) in pairs
+        if what == SHARED and number in owner_of
+    }
 
 
 def _boxes_xyxy(boxes: list[Any], xy: NDArray[np.float64]) -> NDArray[np.float64]:

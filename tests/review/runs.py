@@ -55,6 +55,7 @@ def draw_record(split: str, image_id: int, people: int, columns: int, seed: int)
                 "area": int(disc.sum()) if masked else None,
                 "rle": dict(frame_rle(disc, window, size_hw)) if masked else None,
                 "flagged": score < 0.5 or not masked,
+                "source": "auto" if masked else None,
             }
         )
     return ImageRecord(info, pa.Table.from_pylist(rows, schema=RECORD_SCHEMA))

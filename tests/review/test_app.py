@@ -252,25 +252,28 @@ def test_two_servers_hear_of_each_other(client: Client, desk: Desk) -> None:
 
 
 def test_the_grid_decides_many_and_tells_of_each(client: Client) -> None:
-    client.post("/api/decide", {**client.person(41), "verdict": "rejected"})
-    items = [{**client.person(rank), "verdict": "accepted"} for rank in (38, 39, 40, 41, 0)]
+    drawn = {"split": "train", "image_id": 1, "verdict": "corrected", "expected": None}
+    client.post("/api/decide", {**drawn, "point_id": 6, "mask": box(140, 20)})
+    items = [{**client.person(rank), "verdict": "accepted"} for rank in (38, 39, 40, 41)]
     items[2]["expected"] = 99
+    items.append({**drawn, "point_id": 13, "mask": box(140, 30, 14)})
     items.append({**items[0], "image_id": 1, "split": "train", "point_id": 77})
     results = client.post("/api/decide_many", {"items": items, "source": "grid"})["results"]
     assert [one.get("kind", "written") for one in results] == [
         "written",
         "written",
         "conflict",
-        "unfit",
-        "unfit",
+        "written",
+        "overlap",
         "unknown",
     ]
-    assert ranks_of(client, verdict="accepted") == [38, 39]
+    assert ranks_of(client, verdict="accepted") == [38, 39, 41]
 
 
-def test_without_a_mask_nothing_is_accepted(client: Client) -> None:
-    body = {**client.person(RANK_WITHOUT), "verdict": "accepted"}
-    assert client.post("/api/decide", body, 422)["kind"] == "unfit"
+def test_that_there_is_no_mask_can_be_right(client: Client) -> None:
+    client.post("/api/decide", {**client.person(RANK_WITHOUT), "verdict": "accepted"})
+    seen = row_of(client, RANK_WITHOUT)["person"]
+    assert (seen["verdict"], seen["mask"]) == ("accepted", None)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,12 @@ from itertools import count
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dpmo_cli.errors import DpmoError
+from dpmo_cli.outputs.corrected import corrected
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.records import ImageRecord
 from dpmo_cli.review.decisions import Decision
@@ -32,9 +35,13 @@ def decided(point_id: int, verdict: str, mask: PlacedMask | None = None, **more:
         reviewer="Ann",
         source="page",
         image=RECORD.info.file_name,
-        seen_xy=None if person.is_added else (1.0, 1.0),
+        seen_xy=None if person.is_added else place_of(point_id),
         id=next(numbers),
     )
+
+
+def place_of(point_id: int) -> tuple[float, float]:
+    return 20.0 * (point_id % 7 + 1), 20.0 * (point_id // 7 + 1)
 
 
 def square(x0: int, y0: int, x1: int, y1: int) -> PlacedMask:
@@ -156,3 +163,57 @@ def test_an_unreadable_photo_is_one_clear_error() -> None:
 )
 def test_points_round_as_sites_do(xy: tuple[float, float], pixel: tuple[int, int]) -> None:
     assert pixel_of(xy, (10, 10)) == pixel
+
+
+@st.composite
+def decided_lists(draw: st.DrawFn) -> list[Decision]:
+    """Decisions about the record, of which no two drawn masks overlap."""
+    drawn: list[NDArray[np.bool_]] = []
+    decisions = []
+    for point_id in draw(st.lists(st.integers(0, 20), unique=True, max_size=6)):
+        verdict = draw(st.sampled_from(["accepted", "rejected", "deleted", "corrected"]))
+        if verdict == "corrected":
+            x, y = draw(st.integers(0, 150)), draw(st.integers(0, 70))
+            mask = square(x, y, x + draw(st.integers(1, 10)), y + draw(st.integers(1, 10)))
+            if any((frame(mask) & other).any() for other in drawn):
+                continue
+            drawn.append(frame(mask))
+            decisions.append(decided(point_id, verdict, mask))
+        else:
+            mask_now = People(RECORD, decisions).mask(point_id)
+            accepted = mask_now if verdict == "accepted" else None
+            decisions.append(decided(point_id, verdict, accepted))
+    return decisions
+
+
+@settings(max_examples=40, deadline=None)
+@given(decided_lists())
+def test_the_page_shows_what_apply_will_write(decisions: list[Decision]) -> None:
+    people = People(RECORD, [])
+    for decision in decisions:
+        people.update([decision])
+    corrections = sorted((one.as_correction() for one in decisions), key=lambda one: one.person)
+    for row in corrected(RECORD, corrections).rows.to_pylist():
+        shown = people.show(row["point_id"])
+        assert shown is not None
+        assert (shown.mask and shown.mask.rle(SIZE_HW)) == row["rle"], row["point_id"]
+
+
+def test_a_shared_mask_follows_its_owner() -> None:
+    rows = RECORD.rows.to_pylist()
+    rows[8] |= {name: rows[0][name] for name in ("x", "y", "rle", "bbox", "area", "annotation_id")}
+    rows[8]["status"] = "shared"
+    record = make_record(RECORD.info, rows)
+    drawn = square(12, 12, 25, 25)
+    for decision in (decided(0, "corrected", drawn), decided(0, "rejected"), decided(0, "deleted")):
+        people = People(record, [])
+        before = frame(people.mask(8))
+        assert before.any()
+        assert 8 in people.update([decision])
+        (row,) = [
+            row
+            for row in corrected(record, [decision.as_correction()]).rows.to_pylist()
+            if row["point_id"] == 8
+        ]
+        mask = people.mask(8)
+        assert (mask and mask.rle(SIZE_HW)) == row["rle"], decision.verdict
