@@ -1,0 +1,409 @@
+"""A person reviews a run of the example scenes, in a real browser."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from dpmo_cli.outputs.corrections import Person
+from dpmo_cli.outputs.schema import annotation_id
+from dpmo_cli.review.decisions import Decision
+from dpmo_cli.review.placed import PlacedMask, parse_mask
+from tests.e2e.conftest import SIZE, Page, annotations_of, run_dpmo, screen_of, start_server
+
+pytest.importorskip("selenium", reason="selenium is not installed; `make test-e2e` installs it")
+from selenium.webdriver.common.keys import Keys
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+
+def mask_of(decision: Decision) -> PlacedMask:
+    assert decision.rle is not None
+    mask = PlacedMask.of_rle(decision.rle)
+    assert mask is not None
+    return mask
+
+
+def verdicts(page: Page) -> list[str]:
+    return [one.verdict for one in page.decisions()]
+
+
+def next_person(page: Page, before: Person) -> Person:
+    page.wait(lambda: page.state("person") and page.person() != before, "the next person")
+    return page.person()
+
+
+def cells(page: Page) -> list[str]:
+    """The persons of the grid, once it stands."""
+    page.wait(lambda: page.state("page"), "the grid")
+    found: list[str] = page.script(
+        "return [...document.querySelectorAll('.cell')].map((cell) => cell.dataset.person)"
+    )
+    return found
+
+
+def click_cell(page: Page, at: int) -> None:
+    page.script("document.querySelectorAll('.cell')[arguments[0]].click()", at)
+
+
+def test_accept_reject_nobody_and_undo(page: Page) -> None:
+    persons = [page.person()]
+    for count, key in enumerate("arx", start=1):
+        page.keys(key)
+        page.decided(count)
+        persons.append(next_person(page, persons[-1]))
+    found = page.decisions()
+    assert [one.person for one in found] == persons[:3]
+    assert verdicts(page) == ["accepted", "rejected", "deleted"]
+    assert all(one.reviewer == "Ann" and one.seconds is not None for one in found)
+    page.wait(lambda: page.text("#progress-words").startswith("3 done"), "the progress")
+    for number, person in enumerate(reversed(persons[:3]), start=4):
+        page.keys("u")
+        page.decided(number)
+        page.wait(lambda person=person: page.person() == person, "the person undone")
+    assert verdicts(page)[3:] == ["open"] * 3
+    page.wait(lambda: page.text("#verdict") == "open", "the state")
+
+
+def test_walk_there_and_back(page: Page) -> None:
+    first = page.person()
+    page.keys("j")
+    second = next_person(page, first)
+    page.keys(Keys.ARROW_RIGHT)
+    third = next_person(page, second)
+    page.keys("k")
+    next_person(page, third)
+    page.keys(Keys.ARROW_LEFT)
+    page.wait(lambda: page.person() == first, "the first person")
+    assert page.text("#place").startswith("1 of ")
+    assert page.decisions() == []
+
+
+def test_the_grid_fits_the_screen_and_accepts_all_but_the_marked(page: Page) -> None:
+    page.keys("g")
+    shown = cells(page)
+    assert len(shown) == 50
+    assert page.script("return document.documentElement.scrollHeight") <= SIZE[1]
+    lowest = page.script(
+        "return Math.max(...[...document.querySelectorAll('.cell')]"
+        ".map((cell) => cell.getBoundingClientRect().bottom))"
+    )
+    foot = page.script("return document.querySelector('.foot').getBoundingClientRect().top")
+    assert lowest <= foot
+    for at in (3, 17, 44, 44):
+        click_cell(page, at)
+    page.keys("a")
+    found = page.decided(48)
+    marked = {shown[3], shown[17]}
+    decided = {f"{d.person.split}/{d.person.image_id}/{d.person.point_id}" for d in found}
+    assert decided == set(shown) - marked
+    assert {(one.verdict, one.source) for one in found} == {("accepted", "grid")}
+    # The marked wait in the mend list, which is worked off one by one.
+    page.wait(lambda: "Mend list (2)" in page.text(".foot"), "the mend list")
+    page.keys("m")
+    page.wait(lambda: page.text("#place") == "1 of 2", "the mend list")
+    assert page.state("person") in marked
+    page.keys("r")
+    page.decided(49)
+    page.wait(lambda: page.text("#place") == "2 of 2", "the other one")
+    assert page.state("person") in marked
+
+
+def test_the_grid_rejects_the_marked_and_takes_a_page_back(page: Page) -> None:
+    page.keys("g")
+    shown = cells(page)
+    click_cell(page, 7)
+    page.keys("R")
+    found = page.decided(50)
+    assert Counter(one.verdict for one in found) == {"accepted": 49, "rejected": 1}
+    (rejected,) = [one.person for one in found if one.verdict == "rejected"]
+    assert f"{rejected.split}/{rejected.image_id}/{rejected.point_id}" == shown[7]
+    page.wait(lambda: not (page.state("page") or "").startswith("0:"), "the next page")
+    page.keys("u")
+    page.decided(100)
+    assert Counter(verdicts(page)[50:]) == {"open": 50}
+
+
+def test_clicks_ask_the_network_again(page: Page) -> None:
+    person = page.person()
+    before = page.row(person)
+    page.keys("2")
+    page.stroke((before["x"] + 1, before["y"]))
+    page.answered(1)
+    page.drafted()
+    # A click on what is not the person, and back to one click.
+    page.stroke((before["x"], before["y"] + before["r"] * 0.8), shift=True)
+    page.answered(2)
+    page.keys("u")
+    page.drafted()
+    page.keys("a")
+    (found,) = page.decided(1)
+    assert (found.person, found.verdict) == (person, "corrected")
+    assert mask_of(found).holds(round(before["x"]), round(before["y"]))
+    next_person(page, person)
+    page.keys("k")
+    page.wait(lambda: page.person() == person, "back")
+    assert page.text("#verdict") == "corrected"
+    assert page.row(person)["origin"] == "corrected"
+
+
+def test_a_click_answers_quickly(page: Page) -> None:
+    seen = page.row(page.person())
+    page.keys("2")
+    for number, (dx, dy) in enumerate(((0, 0), (1, 0), (0, 1), (-1, 0)), start=1):
+        page.stroke((seen["x"] + dx, seen["y"] + dy))
+        page.answered(number)
+    # On an idle machine it takes about 60 ms; the limit is for a busy one.
+    assert float(page.state("click") or "inf") < 1500
+
+
+def test_brush_and_eraser_draw_what_is_saved(page: Page) -> None:
+    person = page.person()
+    seen = page.row(person)
+    x, y, reach = round(seen["x"]), round(seen["y"]), max(6, round(seen["r"]))
+    page.keys("4")
+    page.stroke((x, y), (x + reach, y))
+    page.drafted()
+    page.keys("5", *"[[[[[[")
+    page.stroke((x + reach, y))
+    page.keys("a")
+    (found,) = page.decided(1)
+    mask = mask_of(found)
+    assert found.verdict == "corrected"
+    assert all(mask.holds(x + step, y) for step in range(reach))
+    assert not mask.holds(x + reach, y)
+    next_person(page, person)
+    # The neighbours have yielded: nobody else has one of its pixels.
+    size_hw = (found.rle or {"size": [0, 0]})["size"]
+    for other in page.people(person):
+        if other["id"] != person.point_id and other["mask"]:
+            theirs = parse_mask(other["mask"], (size_hw[0], size_hw[1]))
+            assert mask.within(theirs) is None
+
+
+def test_a_drawn_mask_is_not_painted_over(page: Page) -> None:
+    first = page.person()
+    seen = page.row(first)
+    x, y = round(seen["x"]), round(seen["y"])
+    page.keys("4")
+    page.stroke((x, y), (x + 8, y))
+    page.keys("a")
+    page.decided(1)
+    next_person(page, first)
+    page.keys("k")
+    page.wait(lambda: page.person() == first, "back")
+    others = [one for one in page.people(first) if one["id"] != first.point_id]
+    near = min(others, key=lambda one: (one["x"] - x) ** 2 + (one["y"] - y) ** 2)
+    # A click on a neighbour's point goes there.
+    page.keys("1")
+    page.stroke((near["x"], near["y"]))
+    page.wait(lambda: page.person().point_id == near["id"], "the neighbour")
+    page.keys("4")
+    page.stroke((near["x"], near["y"]), (x + 2, y))
+    page.wait(lambda: "a person drew" in page.text("#hint"), "the warning")
+    page.keys("a")
+    page.wait(lambda: "overlaps" in page.text("#hint"), "the refusal")
+    assert len(page.decisions()) == 1
+    page.keys(Keys.ESCAPE)
+    page.wait(lambda: page.text("#verdict") == "open", "no draft")
+
+
+def test_move_a_point(page: Page) -> None:
+    seen = page.row(page.person())
+    place = (round(seen["x"]) + 2, round(seen["y"]) + 1)
+    page.keys("6")
+    page.stroke(place)
+    page.drafted()
+    page.keys("4")
+    page.stroke(place)
+    page.keys("a")
+    (found,) = page.decided(1)
+    assert found.verdict == "corrected"
+    assert found.point_xy == pytest.approx(place, abs=0.6)
+    assert found.seen_xy == pytest.approx((seen["x"], seen["y"]))
+
+
+def test_add_a_person_and_take_it_back(page: Page) -> None:
+    person = page.person()
+    seen = page.row(person)
+    place = (round(seen["x"]) + 6, round(seen["y"]) - 6)
+    page.keys("7")
+    page.stroke(place)
+    page.answered(1)
+    page.keys("4")
+    page.stroke(place)
+    page.keys("a")
+    (found,) = page.decided(1)
+    assert (found.verdict, found.person.point_id) == ("added", 500_000)
+    assert found.point_xy == pytest.approx(place, abs=0.6)
+    assert mask_of(found).holds(*place)
+    assert page.person() == person
+    page.keys("u")
+    assert page.decided(2)[1].verdict == "open"
+    page.wait(lambda: all(one["id"] < 500_000 for one in page.people(person)), "nobody added")
+
+
+def test_a_reload_loses_nothing(page: Page) -> None:
+    first = page.person()
+    page.keys("a")
+    page.decided(1)
+    second = next_person(page, first)
+    page.open()
+    page.wait(lambda: page.state("person"), "a person")
+    assert page.person() == second
+    page.filter(verdict="accepted")
+    page.wait(lambda: page.person() == first, "the accepted one")
+    # The filter is kept too.
+    page.open()
+    page.wait(lambda: page.state("person"), "a person")
+    assert page.person() == first
+    assert "accepted" in page.text("#filter-words")
+
+
+def test_filters_choose(page: Page) -> None:
+    reason = page.api("/api/run")["reasons"][0]
+    page.filter(reason=reason["name"])
+    page.wait(lambda: page.text("#place") == f"1 of {reason['count']}", "the reason")
+    assert reason["name"].replace("_", " ") in page.text("#reasons")
+    page.filter(reason="", split="val")
+    page.wait(lambda: (page.state("person") or "").startswith("val/"), "the split")
+    page.filter(split="", image="scene_0001")
+    page.wait(lambda: "scene_0001" in page.text("#image-name"), "the image")
+    page.filter(image="", score_min="0.9")
+    page.wait(lambda: "score 0.9" in page.text("#facts"), "the score")
+    page.filter(score_min="", image="no such image")
+    page.wait(lambda: "No mask fits" in page.text("#empty-one"), "nothing")
+    # Where nobody is, no key decides.
+    page.keys(*"arxjkug")
+    page.keys("a")
+    assert page.decisions() == []
+
+
+def test_without_a_mouse(page: Page) -> None:
+    """Help, look, mend, decide, filter and grid with keys alone."""
+    person = page.person()
+    seen = page.row(person)
+    page.keys("?")
+    page.wait(lambda: page.script("return document.getElementById('help').open"), "the help")
+    assert "Brush" in page.text("#help-keys")
+    page.keys(Keys.ESCAPE)
+    page.wait(lambda: not page.script("return document.getElementById('help').open"), "no help")
+    page.keys(*"od+-0")
+    page.keys("4", Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_DOWN, " ")
+    page.drafted()
+    page.keys(Keys.ENTER)
+    (found,) = page.decided(1)
+    assert (found.person, found.verdict) == (person, "corrected")
+    assert mask_of(found).holds(round(seen["x"]) + 2, round(seen["y"]) + 1)
+    second = next_person(page, person)
+    page.keys("2", Keys.ARROW_UP, " ")
+    page.answered(1)
+    page.keys(Keys.ESCAPE, "1")
+    page.keys("f")
+    page.keys(Keys.TAB * 4, "scene_0001", Keys.ENTER)
+    page.wait(lambda: page.script("return document.getElementById('filter').hidden"), "no filter")
+    page.wait(lambda: page.text("#place").startswith("1 of "), "the filtered list")
+    assert "scene_0001" in page.text("#image-name")
+    third = page.person()
+    page.keys("r")
+    assert page.decided(2)[1].person == third
+    page.keys("f")
+    page.keys(Keys.TAB * 4, Keys.CONTROL + "a" + Keys.NULL, Keys.DELETE, Keys.ENTER)
+    page.wait(lambda: page.person() == second, "the whole list")
+    page.keys("g")
+    assert len(cells(page)) == 50
+    page.keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_DOWN, " ")
+    pressed = "return document.querySelector('.cell[aria-pressed=\"true\"]').dataset.at"
+    assert page.script(pressed) == "11"
+    assert page.script("return document.activeElement.dataset.at") == "11"
+    page.keys("a")
+    assert Counter(one.source for one in page.decided(51)) == {"page": 2, "grid": 49}
+
+
+def test_all_that_can_be_pressed_has_a_name(page: Page) -> None:
+    page.keys("g")
+    cells(page)
+    nameless = page.script(
+        "return [...document.querySelectorAll('button, input, select, canvas[tabindex], [role]')]"
+        ".filter((one) => !(one.getAttribute('aria-label') || one.textContent.trim()"
+        " || one.labels?.length || one.getAttribute('role') === 'status'))"
+        ".map((one) => one.outerHTML)"
+    )
+    assert nameless == []
+
+
+def test_two_reviewers_do_not_overwrite_each_other(page: Page) -> None:
+    process, address = start_server(page.out, "Bob")
+    tab = page.driver.current_window_handle
+    try:
+        page.driver.switch_to.new_window("tab")
+        screen_of(page.driver)
+        other = Page(page.driver, page.out, address)
+        other.open()
+        person = other.person()
+        page.driver.switch_to.window(tab)
+        assert page.person() == person
+        page.keys("a")
+        page.decided(1)
+        page.driver.switch_to.window(page.driver.window_handles[-1])
+        other.keys("r")
+        other.wait(lambda: "Ann" in other.text("#toasts"), "the news")
+        other.wait(lambda: other.text("#verdict") == "accepted by Ann", "the state")
+        assert verdicts(page) == ["accepted"]
+        assert other.problems() == []
+    finally:
+        page.driver.close()
+        page.driver.switch_to.window(tab)
+        process.kill()
+        process.communicate()
+
+
+def test_what_was_clicked_comes_home(page: Page) -> None:
+    """Review, apply, validate, and compare the files with what was decided."""
+    accepted = page.person()
+    page.keys("a")
+    corrected = next_person(page, accepted)
+    seen = page.row(corrected)
+    page.keys("4")
+    page.stroke((seen["x"], seen["y"]), (seen["x"] + 9, seen["y"]))
+    page.drafted()
+    page.keys("a")
+    rejected = next_person(page, corrected)
+    page.keys("r")
+    deleted = next_person(page, rejected)
+    page.keys("x")
+    last = next_person(page, deleted)
+    place = page.row(last)
+    page.keys("7")
+    page.stroke((place["x"] + 5, place["y"] - 5))
+    page.answered(1)
+    page.keys("4")
+    page.stroke((place["x"] + 5, place["y"] - 5))
+    page.keys("a")
+    *_, added = page.decided(5)
+    run_dpmo("review", "apply", page.out)
+    run_dpmo("validate", page.out)
+    by_person = {one.person: one for one in page.decisions()}
+    annotations = {split: annotations_of(page.out, split) for split in ("train", "val")}
+    for person in (accepted, corrected, added.person):
+        annotation = annotations[person.split][annotation_id(person.image_id, person.point_id)]
+        decision = by_person[person]
+        assert annotation["segmentation"] == decision.rle
+        assert annotation["attributes"]["source"] == decision.verdict
+        assert annotation["attributes"]["reviewer"] == "Ann"
+    for person in (rejected, deleted):
+        assert annotation_id(person.image_id, person.point_id) not in annotations[person.split]
+
+
+def test_the_page_says_when_the_server_is_gone(page: Page) -> None:
+    process, address = start_server(page.out, "Ann")
+    lost = Page(page.driver, page.out, address)
+    lost.open()
+    process.kill()
+    process.communicate()
+    lost.keys("a")
+    lost.wait(lambda: "does not answer" in lost.text("#toasts"), "the news")
+    assert lost.decisions() == []
+    # Chromium logs the lost connection.
+    page.driver.get_log("browser")
