@@ -19,20 +19,27 @@ from starlette.routing import Route
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.masks.reasons import REASONS
+from dpmo_cli.outputs.json_values import as_int, as_object, as_text
 from dpmo_cli.outputs.schema import STATUSES
 from dpmo_cli.review import bodies
-from dpmo_cli.review.decisions import ConflictError, Decision, OverlapError
+from dpmo_cli.review.decision import ConflictError, Decision, OverlapError
 from dpmo_cli.review.desk import Desk, Outcome, UnfitError, UnknownError
 from dpmo_cli.review.guard import Guard
 from dpmo_cli.review.people import ShownPerson, shown_ok
 from dpmo_cli.review.photos import crop, tile
+from dpmo_cli.review.placed import parse_mask
 from dpmo_cli.review.prompts import NoClicksError
-from dpmo_cli.review.run_index import ShownPhoto
+from dpmo_cli.review.run_index import QueueFilter, ShownPhoto
 
 MAX_CROP_PX = 4096
 MAX_THUMB_PX = 512
 MAX_LEVEL = 8
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 _FOR_LONG = "private, max-age=86400, immutable"
 
 
@@ -78,7 +85,9 @@ class Routes:
         return [
             Route("/", self.page_file),
             Route("/page/{name}", self.page_file),
-            Route("/photo/{split}/{image_id:int}/{level:int}/{column:int}_{row:int}.jpg", self.tile),
+            Route(
+                "/photo/{split}/{image_id:int}/{level:int}/{column:int}_{row:int}.jpg", self.tile
+            ),
             Route("/crop/{split}/{image_id:int}.jpg", self.crop),
             Route("/api/run", self.run),
             Route("/api/queue", self.queue),
@@ -234,7 +243,7 @@ class Routes:
             raise ValueError(f"items is no list of at most {bodies.MAX_ROWS}")
         wishes = []
         for item in listed:
-            one = bodies.as_object(item, "items")
+            one = as_object(item, "items")
             person = bodies.parse_person(one)
             size_hw = self._desk.people(person.split, person.image_id).size_hw
             wishes.append(bodies.parse_wish(one, size_hw))
@@ -257,7 +266,7 @@ class Routes:
         xy = bodies.parse_xy(body, "xy")
         if xy is None:
             raise ValueError("xy is missing")
-        mask = bodies.parse_mask(body.get("mask"), size_hw)
+        mask = parse_mask(body.get("mask"), size_hw)
         seconds, source = bodies.parse_seconds(body), bodies.parse_source(body)
         return _json(self._outcome(self._desk.add(photo, xy, mask, seconds, source)))
 
@@ -267,7 +276,7 @@ class Routes:
         return await asyncio.to_thread(self._undo, body)
 
     def _undo(self, body: Any) -> Response:
-        expected = bodies.as_int(body.get("expected"), "expected")
+        expected = as_int(body.get("expected"), "expected")
         return _json(self._outcome(self._desk.undo(bodies.parse_person(body), expected)))
 
     async def prompt(self, request: Request) -> Response:
@@ -290,12 +299,12 @@ class Routes:
         await asyncio.wrap_future(future)
         return _json({"ready": True})
 
-    def _filter(self, request: Request) -> bodies.QueueFilter:
+    def _filter(self, request: Request) -> QueueFilter:
         return bodies.parse_filter(request.query_params, self._desk.index, self._desk.audit)
 
     def _photo(self, body: Any) -> ShownPhoto:
-        split = bodies.as_text(body.get("split"), "split")
-        image_id = bodies.as_int(body.get("image_id"), "image_id")
+        split = as_text(body.get("split"), "split")
+        image_id = as_int(body.get("image_id"), "image_id")
         photo = self._desk.index.photo(split, image_id)
         if photo is None:
             raise UnknownError(f"the run has no image {image_id} in split {split!r}")

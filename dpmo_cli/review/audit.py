@@ -96,7 +96,7 @@ def open_audit(out: Path, sample: int | None = None, seed: int | None = None) ->
     path = out / AUDIT_FILE
     masks = _Masks.of(out)
     if path.exists():
-        audit = _read(path)
+        audit = read_audit(path)
         for name, asked, drawn in (("sample", sample, audit.sample), ("seed", seed, audit.seed)):
             if asked is not None and asked != drawn:
                 raise UsageError(
@@ -226,7 +226,12 @@ def _dumps(audit: Audit) -> str:
     return json.dumps(document, indent=1) + "\n"
 
 
-def _read(path: Path) -> Audit:
+def read_audit(path: Path) -> Audit:
+    """Read a sample that was drawn.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if document["version"] != VERSION:

@@ -109,7 +109,7 @@ def parse_question(body: Mapping[str, object]) -> Question:
 
 
 def parse_filter(
-    query: Mapping[str, str], index: RunIndex, audit: frozenset[Person] | None
+    query: Mapping[str, str], index: RunIndex, audit: tuple[Person, ...] | None
 ) -> QueueFilter:
     """The filter that a query string means; words are separated by commas. Raises ValueError."""
     masks = query.get("mask", "")
@@ -124,7 +124,7 @@ def parse_filter(
         crowd=(int(_number(query, "crowd_min", 0)), int(_number(query, "crowd_max", 2**31))),
         verdicts=_words(query, "verdict", VERDICTS),
         with_mask=_MASKS.get(masks),
-        persons=(audit or frozenset()) if query.get("audit") == "1" else None,
+        persons=(audit or ()) if query.get("audit") == "1" else None,
     )
 
 

@@ -13,17 +13,12 @@ import numpy as np
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.rle import Rle, WindowXYXY
-from dpmo_cli.outputs.corrections import (
-    ACCEPTED,
-    ADDED,
-    CORRECTED,
-    DELETED,
-    OPEN,
-    REJECTED,
-    Person,
-)
-from dpmo_cli.review.decisions import ConflictError, Decision, Decisions, RefusedError
-from dpmo_cli.review.people import AUTO, People, ShownPerson, load_people, pixel_of, record_path
+from dpmo_cli.outputs.corrections import DELETED, OPEN, REJECTED, Person
+from dpmo_cli.outputs.records import record_path
+from dpmo_cli.outputs.schema import ACCEPTED, ADDED, AUTO, CORRECTED
+from dpmo_cli.review.decision import ConflictError, Decision, RefusedError
+from dpmo_cli.review.decisions import Decisions
+from dpmo_cli.review.people import People, ShownPerson, load_people, pixel_of
 from dpmo_cli.review.photos import Photo, Photos, Recent
 from dpmo_cli.review.placed import PlacedMask
 from dpmo_cli.review.prompts import Asked, Click, Drawn, Prompter
@@ -97,7 +92,7 @@ class Desk:
         index: its queue.
         decisions: the open log.
         reviewer: who decides here.
-        audit: the persons of the audit's sample; None where none was drawn.
+        audit: the persons of the audit's sample, in its order; None where none was drawn.
     """
 
     def __init__(
@@ -106,7 +101,7 @@ class Desk:
         index: RunIndex,
         decisions: Decisions,
         reviewer: str,
-        audit: frozenset[Person] | None = None,
+        audit: tuple[Person, ...] | None = None,
     ) -> None:
         self.run, self.index, self.reviewer, self.audit = run, index, reviewer, audit
         self._decisions = decisions
@@ -409,9 +404,7 @@ class Desk:
         return stat.st_mtime_ns, stat.st_size
 
 
-def _require_point(
-    mask: PlacedMask, xy: tuple[float, float], size_hw: tuple[int, int]
-) -> None:
+def _require_point(mask: PlacedMask, xy: tuple[float, float], size_hw: tuple[int, int]) -> None:
     """Refuse a mask that does not hold its person's point."""
     height, width = size_hw
     if not (0 <= xy[0] < width and 0 <= xy[1] < height):

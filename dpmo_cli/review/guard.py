@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ _HEADERS = (
 )
 _READING = ("GET", "HEAD")
 _LOGGED = (400, 404, 405)
+Refusal = tuple[int, str]
+"""Status and reason."""
 _TOO_LARGE = 413, f"the body is larger than {MAX_BODY_BYTES} bytes"
 
 
@@ -51,6 +53,7 @@ class Guard:
         self._app, self._hosts, self._token, self._log = app, hosts, token, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -88,34 +91,47 @@ class Guard:
         if not started:
             await _answer(send, status, why)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Status and reason of a refusal, None for a request that may pass."""
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        """Why a request is refused, None for one that may pass."""
         headers: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        refused = self._stranger(headers, scope["path"])
+        if refused is None and scope["method"] not in _READING:
+            refused = self._unfit_post(headers)
+        return refused
+
+    def _stranger(self, headers: Mapping[str, list[str]], path: str) -> Refusal | None:
+        """Why a request is none of this page's."""
         hosts = headers.get("host", [])
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
             return 421, f"the Host is {_shown(' '.join(hosts))}, not this server's"
         origins = headers.get("origin", [])
         if any(one.lower() not in {f"http://{host}" for host in self._hosts} for one in origins):
             return 403, f"the Origin is {_shown(' '.join(origins))}, not this page"
-        site = headers.get("sec-fetch-site", ["none"])[0]
         # A link on another page may lead to the page itself, and to nothing else.
-        if site not in ("same-origin", "none") and scope["path"] != "/":
+        site = _first(headers, "sec-fetch-site", "none")
+        if site not in ("same-origin", "none") and path != "/":
             return 403, f"another site's page asked for it ({_shown(site)})"
-        if scope["method"] in _READING:
-            return None
-        if site == "none" and "sec-fetch-site" in headers:
-            return 403, "no page asked for it"
-        given = headers.get(TOKEN_HEADER, [""])[0]
+        return None
+
+    def _unfit_post(self, headers: Mapping[str, list[str]]) -> Refusal | None:
+        """Why a post is none that the page makes."""
+        if _first(headers, "sec-fetch-site", "same-origin") != "same-origin":
+            return 403, "another page asked for it, or none"
+        given = _first(headers, TOKEN_HEADER, "")
         if not secrets.compare_digest(given.encode("latin-1"), self._token.encode()):
             return 403, "the token is missing or of another start; load the page again"
-        if headers.get("content-type", [""])[0].split(";")[0].strip() != "application/json":
+        if _first(headers, "content-type", "").split(";")[0].strip() != "application/json":
             return 415, "the body is not said to be application/json"
-        length = headers.get("content-length", ["0"])[0]
+        length = _first(headers, "content-length", "0")
         if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
             return _TOO_LARGE
         return None
+
+
+def _first(headers: Mapping[str, list[str]], name: str, otherwise: str) -> str:
+    return headers.get(name, [otherwise])[0]
 
 
 async def _body(receive: Receive) -> bytes | None:

@@ -13,22 +13,11 @@ from numpy.typing import NDArray
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.rle import Rle, WindowXYXY
-from dpmo_cli.outputs.corrections import (
-    ACCEPTED,
-    ADDED,
-    CORRECTED,
-    DELETED,
-    OPEN,
-    REJECTED,
-    Person,
-)
-from dpmo_cli.outputs.records import ImageRecord, read_record
-from dpmo_cli.outputs.schema import OK, SHARED
-from dpmo_cli.review.decisions import Decision
+from dpmo_cli.outputs.corrections import DELETED, OPEN, REJECTED, Person
+from dpmo_cli.outputs.records import ImageRecord, read_record, record_path
+from dpmo_cli.outputs.schema import ACCEPTED, ADDED, AUTO, CORRECTED, OK, SHARED
+from dpmo_cli.review.decision import Decision
 from dpmo_cli.review.placed import PlacedMask
-
-AUTO = "auto"
-"""Where a mask comes from that nobody drew."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +132,7 @@ class People:
         """Points whose automatic mask, drawn mask or point may lie in a window."""
         x0, y0, x1, y1 = window
         boxes = self._boxes
-        meets = (
-            (boxes[:, 0] < x1) & (boxes[:, 2] > x0) & (boxes[:, 1] < y1) & (boxes[:, 3] > y0)
-        )
+        meets = (boxes[:, 0] < x1) & (boxes[:, 2] > x0) & (boxes[:, 1] < y1) & (boxes[:, 3] > y0)
         found = set(np.flatnonzero(meets).tolist())
         found.update(point_id for point_id, mask in self._drawn.items() if mask.meets(window))
         for point_id, decision in self._decisions.items():
@@ -258,11 +245,6 @@ def load_people(out: Path, split: str, image_id: int, decisions: Iterable[Decisi
     return People(read_record(record_path(out, split, image_id)), decisions)
 
 
-def record_path(out: Path, split: str, image_id: int) -> Path:
-    """Where the automatic record of an image lies."""
-    return out / ".dpmo" / "records" / split / f"{image_id:08d}.parquet"
-
-
 def pixel_of(xy: tuple[float, float], size_hw: tuple[int, int]) -> tuple[int, int]:
     """The pixel that holds a point: the nearest of the image."""
     height, width = size_hw
@@ -293,5 +275,3 @@ def _boxes_xyxy(boxes: list[Any], xy: NDArray[np.float64]) -> NDArray[np.float64
 def shown_ok(person: ShownPerson) -> bool:
     """Whether the person's mask is drawn: a shared point's is drawn with its site."""
     return person.origin != AUTO or person.status == OK
-
-

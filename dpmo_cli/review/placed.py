@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmo_cli.geometry.rle import Rle, WindowXYXY, frame_rle, rle_window, tighten
 from dpmo_cli.geometry.components import component_at
+from dpmo_cli.geometry.rle import Rle, WindowXYXY, frame_rle, rle_window, tighten
 from dpmo_cli.outputs.json_values import as_int, as_object
 
 MAX_RUNS = 400_000

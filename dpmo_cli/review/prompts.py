@@ -156,9 +156,7 @@ class Prompter:
                 why = str(missing)
             if (spec is None or spec.weights_sha256 != wanted) and checkpoint is not None:
                 try:
-                    spec = resolve_engine(
-                        name, checkpoint=checkpoint, dtype=str(settings["dtype"])
-                    )
+                    spec = resolve_engine(name, checkpoint=checkpoint, dtype=str(settings["dtype"]))
                 except DpmoError as missing:
                     why = str(missing)
             if spec is None:
@@ -239,8 +237,8 @@ class Prompter:
         away = [math.dist(click, asked.xy) for click in positive]
         radius = max([place.radius_px, *(REACH * one for one in away if one > place.radius_px)])
         in_disc = method.extent in IN_DISC
-        window = _disc_window(asked.xy, radius, people.size_hw) if in_disc else place.window_xyxy
-        window = _common(window, place.window_xyxy)
+        disc = _disc_window(asked.xy, radius, people.size_hw) if in_disc else place.window_xyxy
+        window = _common(disc, place.window_xyxy)
         if window is None:
             return None
         origin = np.array(place.window_xyxy[:2], dtype=np.float64)
@@ -361,9 +359,7 @@ class Prompter:
         return radius or 1.0
 
 
-def _disc_window(
-    xy: tuple[float, float], radius_px: float, size_hw: tuple[int, int]
-) -> WindowXYXY:
+def _disc_window(xy: tuple[float, float], radius_px: float, size_hw: tuple[int, int]) -> WindowXYXY:
     ((x0, y0, x1, y1),) = disc_windows(np.array([xy]), np.array([radius_px]), size_hw).tolist()
     return x0, y0, x1, y1
 

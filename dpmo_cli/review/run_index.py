@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.masks.reasons import REASONS
-from dpmo_cli.outputs.corrections import ADDED_FROM, Person
+from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.findings import QUEUE_FILE
-from dpmo_cli.outputs.schema import FAILED, INVALID
+from dpmo_cli.outputs.schema import ADDED_FROM, FAILED, INVALID
 
 RUN_FILE = "run.json"
 Ranks = NDArray[np.int32]
@@ -87,7 +87,7 @@ class QueueFilter:
         crowd: least and largest number of points of the image.
         verdicts: latest verdicts, "open" for none.
         with_mask: only rows that have a mask, or only those without.
-        persons: only these, the audit sample for example.
+        persons: only these, in this order: the audit's sample.
     """
 
     reasons: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class QueueFilter:
     crowd: tuple[int, int] = (0, 2**31)
     verdicts: tuple[str, ...] = ()
     with_mask: bool | None = None
-    persons: frozenset[Person] | None = field(default=None, repr=False)
+    persons: tuple[Person, ...] | None = field(default=None, repr=False)
 
 
 class RunIndex:
@@ -170,7 +170,7 @@ class RunIndex:
         return int(self._by_key[at])
 
     def choose(self, wanted: QueueFilter, verdicts: NDArray[Any]) -> Ranks:
-        """The rows that a filter lets through, worst first.
+        """The rows that a filter lets through, worst first, or in the order of its persons.
 
         Args:
             wanted: the filter.
@@ -197,10 +197,8 @@ class RunIndex:
         if wanted.with_mask is not None:
             keep &= np.isnan(self.box_xywh[:, 0]) != wanted.with_mask
         if wanted.persons is not None:
-            chosen = np.zeros(len(self), dtype=np.bool_)
             ranks = [rank for one in wanted.persons if (rank := self.rank(one)) is not None]
-            chosen[ranks] = True
-            keep &= chosen
+            return np.array([rank for rank in ranks if keep[rank]], dtype=np.int32)
         return np.flatnonzero(keep).astype(np.int32)
 
     def reason_names(self, rank: int) -> list[str]:
@@ -210,9 +208,7 @@ class RunIndex:
 
     def reason_counts(self) -> dict[str, int]:
         """How many rows have each reason; reasons of none are left out."""
-        counts = {
-            name: int(((self.reasons >> bit) & 1).sum()) for bit, name in enumerate(_REASONS)
-        }
+        counts = {name: int(((self.reasons >> bit) & 1).sum()) for bit, name in enumerate(_REASONS)}
         return {name: count for name, count in counts.items() if count}
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.outputs.corrections import Person
+from dpmo_cli.outputs.findings import AUDIT_FILE
+from dpmo_cli.review.audit import read_audit
 from dpmo_cli.review.decisions import Decisions
 from dpmo_cli.review.desk import Desk
 from dpmo_cli.review.run_index import open_run
@@ -62,7 +65,7 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         names = {shown, "127.0.0.1", "localhost"} if host in LOCAL else {shown}
         app = create_app(
-            Desk(run, index, decisions, name),
+            Desk(run, index, decisions, name, _audit(out)),
             hosts=frozenset(f"{one}:{bound}".lower() for one in names),
             token=secrets.token_urlsafe(24),
             log=log,
@@ -85,6 +88,12 @@ def serve(
         uvicorn.Server(config).run(sockets=[listening])
 
 
+def _audit(out: Path) -> tuple[Person, ...] | None:
+    """The persons of the audit's sample; None where none was drawn."""
+    path = out / AUDIT_FILE
+    return tuple(one.person for one in read_audit(path).drawn) if path.is_file() else None
+
+
 def _require_quiet(out: Path) -> None:
     """Refuse a folder that a run is writing just now."""
     lock = out / ".dpmo" / "lock"
@@ -94,9 +103,7 @@ def _require_quiet(out: Path) -> None:
         with FileLock(lock, timeout=0):
             return
     except Timeout:
-        raise UsageError(
-            f"{out}: a run is writing there; wait for it, then review"
-        ) from None
+        raise UsageError(f"{out}: a run is writing there; wait for it, then review") from None
     except OSError:
         # A folder that may only be read is nobody's to write.
         return

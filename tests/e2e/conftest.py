@@ -16,7 +16,8 @@ import pytest
 
 import dpmo_cli
 from dpmo_cli.outputs.corrections import Person
-from dpmo_cli.review.decisions import Decision, Decisions
+from dpmo_cli.review.decision import Decision
+from dpmo_cli.review.decisions import Decisions
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver

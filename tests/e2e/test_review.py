@@ -8,7 +8,7 @@ import pytest
 
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.schema import annotation_id
-from dpmo_cli.review.decisions import Decision
+from dpmo_cli.review.decision import Decision
 from dpmo_cli.review.placed import PlacedMask, parse_mask
 from tests.e2e.conftest import SIZE, Page, annotations_of, run_dpmo, screen_of, start_server
 

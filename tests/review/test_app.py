@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_the_page_and_its_files_are_there(client: Client) -> None:
     assert page.status_code == 200
     assert "the token of this start" in page.text
     assert "{{" not in page.text
-    names = set(__import__("re").findall(r'/page/([a-z.]+)"', page.text))
+    names = set(re.findall(r'/page/([a-z.]+)"', page.text))
     assert {"style.css", "main.js", "icon.svg"} <= names
     for name in names | {"api.js", "canvas.js", "grid.js", "one.js", "keys.js", "scene.js"}:
         answer = client.http.get(f"/page/{name}")
@@ -372,8 +373,10 @@ def test_clicks_that_make_no_sense_are_refused(
 
 
 def test_the_audit_sample_is_a_filter(desk: Desk) -> None:
-    sample = frozenset({Person("train", 1, 0), Person("train", 1, 1)})
+    sample = tuple(Person("train", 1, number) for number in (5, 0, 3))
     with Decisions(desk.run.out) as decisions:
         client = client_of(Desk(desk.run, desk.index, decisions, "Ann", sample))
-        assert client.get("/api/run")["audit"] == 2
-        assert len(ranks_of(client, audit=1)) == 2
+        assert client.get("/api/run")["audit"] == 3
+        # In the order of the sample, not worst first.
+        ranks = ranks_of(client, audit=1)
+        assert [desk.index.person(rank) for rank in ranks] == list(sample)

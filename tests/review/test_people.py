@@ -14,7 +14,7 @@ from dpmo_cli.errors import DpmoError
 from dpmo_cli.outputs.corrected import corrected
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.records import ImageRecord
-from dpmo_cli.review.decisions import Decision
+from dpmo_cli.review.decision import Decision
 from dpmo_cli.review.people import People, pixel_of
 from dpmo_cli.review.placed import PlacedMask
 from tests.outputs.samples import make_info, make_record
@@ -25,13 +25,18 @@ SIZE_HW = (80, 160)
 numbers = count(1)
 
 
-def decided(point_id: int, verdict: str, mask: PlacedMask | None = None, **more: object) -> Decision:
+def decided(
+    point_id: int,
+    verdict: str,
+    mask: PlacedMask | None = None,
+    xy: tuple[float, float] | None = None,
+) -> Decision:
     person = Person("train", 1, point_id)
     return Decision(
         person=person,
         verdict=verdict,
         rle=None if mask is None else mask.rle(SIZE_HW),
-        point_xy=more.get("xy"),  # type: ignore[arg-type]
+        point_xy=xy,
         reviewer="Ann",
         source="page",
         image=RECORD.info.file_name,

@@ -61,7 +61,7 @@ FILTERS: dict[str, tuple[QueueFilter, Callable[[Row], bool]]] = {
     "small crowd": (QueueFilter(crowd=(0, 20)), lambda row: False),
     "its crowd": (QueueFilter(crowd=(21, 21)), lambda row: True),
     "persons": (
-        QueueFilter(persons=frozenset({Person("train", 1, 3), Person("train", 1, 99)})),
+        QueueFilter(persons=(Person("train", 1, 3), Person("train", 1, 99))),
         lambda row: (row["split"], row["point_id"]) == ("train", 3),
     ),
     "accepted": (QueueFilter(verdicts=("accepted",)), lambda row: row["point_id"] == 2),

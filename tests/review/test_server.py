@@ -177,9 +177,7 @@ def test_two_servers_share_a_run(out: Path) -> None:
         body = {"split": "train", "image_id": 1, "point_id": 0, "expected": None}
         assert one.request("POST", "/api/decide", body | {"verdict": "rejected"}, headers)[0] == 200
         headers["X-Dpmo-Token"] = other.token()
-        status, told = other.request(
-            "POST", "/api/decide", body | {"verdict": "deleted"}, headers
-        )
+        status, told = other.request("POST", "/api/decide", body | {"verdict": "deleted"}, headers)
         assert (status, json.loads(told)["kind"]) == (409, "conflict")
 
 
