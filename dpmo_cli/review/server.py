@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 from dpmo_cli.errors import UsageError
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.findings import AUDIT_FILE
-from dpmo_cli.review.audit import read_audit
 from dpmo_cli.review.decisions import Decisions
 from dpmo_cli.review.desk import Desk
 from dpmo_cli.review.run_index import open_run
@@ -91,7 +90,12 @@ def serve(
 def _audit(out: Path) -> tuple[Person, ...] | None:
     """The persons of the audit's sample; None where none was drawn."""
     path = out / AUDIT_FILE
-    return tuple(one.person for one in read_audit(path).drawn) if path.is_file() else None
+    if not path.is_file():
+        return None
+    # Statistics take a second to import, and most runs have no audit.
+    from dpmo_cli.review.audit import read_audit
+
+    return tuple(one.person for one in read_audit(path).drawn)
 
 
 def _require_quiet(out: Path) -> None:

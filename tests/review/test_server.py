@@ -20,6 +20,7 @@ import pytest
 from filelock import FileLock
 
 from dpmo_cli.review.decisions import Decisions
+from tests.conftest import Dpmo
 from tests.review.runs import draw_run
 
 DECISIONS = 100
@@ -149,28 +150,6 @@ def test_a_killed_server_loses_no_decision(tmp_path: Path, after: int) -> None:
     assert len(kept) <= len(acknowledged) + 1
 
 
-def failed(*arguments: str) -> str:
-    done = subprocess.run(
-        command(arguments), capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    (line,) = [one for one in done.stderr.splitlines() if "warning" not in one]
-    assert line.startswith("dpmo: error: ")
-    return line
-
-
-def test_a_port_that_is_taken_is_told(out: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        assert f"127.0.0.1:{port} can't be bound" in failed(str(out), "--port", port)
-
-
-def test_a_run_that_is_being_written_is_not_reviewed(out: Path) -> None:
-    with FileLock(out / ".dpmo" / "lock"):
-        assert "a run is writing there" in failed(str(out), "--port", "0")
-
-
 def test_two_servers_share_a_run(out: Path) -> None:
     with serving(out) as one, serving(out) as other:
         headers = {"Content-Type": "application/json", "X-Dpmo-Token": one.token()}
@@ -190,7 +169,27 @@ def test_two_servers_share_a_run(out: Path) -> None:
         (["{out}", "--host", "not-here.invalid"], "can't be bound"),
         (["{out}", "--reviewer", " "], "--reviewer is empty"),
         (["{out}", "--port", "70000"], "--port"),
+        (["{out}", "--port", "{taken}"], "can't be bound"),
     ],
 )
-def test_wrong_use_is_one_line(out: Path, arguments: list[str], words: str) -> None:
-    assert words in failed(*(one.format(out=out) for one in arguments))
+def test_wrong_use_is_one_line(out: Path, dpmo: Dpmo, arguments: list[str], words: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = dpmo("review", "serve", *(one.format(out=out, taken=port) for one in arguments))
+    assert (done.code, done.stdout) == (2, "")
+    (line,) = done.errors
+    assert words in line
+
+
+def test_a_run_that_is_being_written_is_not_reviewed(out: Path, dpmo: Dpmo) -> None:
+    with FileLock(out / ".dpmo" / "lock"):
+        done = dpmo("review", "serve", out, "--port", "0")
+    assert done.code == 2
+    assert "a run is writing there" in done.errors[0]
+
+
+def test_a_damaged_log_of_decisions_is_one_line(out: Path, dpmo: Dpmo) -> None:
+    (out / "review" / "decisions.sqlite").write_bytes(b"no database" * 99)
+    done = dpmo("review", "serve", out, "--port", "0")
+    assert done.code == 1
+    assert "decisions.sqlite" in done.errors[0]
