@@ -25,7 +25,7 @@ from dpmo_cli.review.prompts import Asked, Click, Drawn, Prompter
 from dpmo_cli.review.run_index import QueueFilter, Ranks, RunIndex, RunInfo, ShownPhoto
 
 IMAGES_HELD = 24
-MASKS_SHOWN = 1500
+MASKS_SHOWN = 2000
 """Persons of a view that are sent with masks; of more, the points alone."""
 RATE_S = 300.0
 """Over how long the rate of decisions is taken."""

@@ -77,7 +77,7 @@ export class GridView {
   }
 
   crop(row) {
-    return squareOf(row, 3.4, 32);
+    return squareOf(row, 2.4, 4, 24);
   }
 
   /** Side of the pictures that are asked for: few sizes, so that they are found again. */

@@ -20,12 +20,12 @@ const HINTS = {
 const WORDS = { accepted: "accepted", corrected: "corrected", rejected: "rejected", deleted: "nobody", added: "added", open: "open" };
 const $ = (id) => document.getElementById(id);
 
-/** The square of the photo that shows a person well. */
-export function squareOf({ person, width, height }, room = 8, least = 72) {
+/** The square of the photo that shows a person well: in parts of the disc and of the mask's reach. */
+export function squareOf({ person, width, height }, room = 7, reaches = 3, least = 60) {
   const radius = person.r ?? 24;
   const mask = person.mask;
   const reach = mask ? Math.max(person.x - mask.x, mask.x + mask.w - person.x, person.y - mask.y, mask.y + mask.h - person.y) : 0;
-  const side = Math.round(Math.min(Math.max(room * radius, 2.6 * reach, least), Math.max(width, height)));
+  const side = Math.round(Math.min(Math.max(room * radius, reaches * reach, least), Math.max(width, height)));
   return { x: Math.round(person.x + 0.5 - side / 2), y: Math.round(person.y + 0.5 - side / 2), side };
 }
 
@@ -110,23 +110,28 @@ export class OneView {
   }
 
   /** Fetch the persons in view, unless they are here. */
-  async fetchPeople(row = this.row, wanted = this.canvas.window(0.6), needed = this.canvas.window(0)) {
+  async fetchPeople(row = this.row, wanted = this.canvas.window(0.35), needed = this.canvas.window(0)) {
     const image = this.image(row);
     const { window: held } = image;
     if (held && image.detailed && held.x0 <= needed.x0 && held.y0 <= needed.y0 && held.x1 >= needed.x1 && held.y1 >= needed.y1) return;
-    if (image.asking === JSON.stringify(wanted)) return;
-    image.asking = JSON.stringify(wanted);
+    const asking = JSON.stringify(wanted);
+    if (image.asking === asking) return;
+    image.asking = asking;
     try {
-      const answer = await api.get(`/api/people/${encodeURIComponent(row.split)}/${row.image_id}`, wanted);
-      if (image.asking !== JSON.stringify(wanted)) return;
-      image.window = wanted;
+      const path = `/api/people/${encodeURIComponent(row.split)}/${row.image_id}`;
+      let [window, answer] = [wanted, await api.get(path, wanted)];
+      // Too many for a margin: of those in view alone the masks may still be few enough.
+      if (!answer.detailed && image.asking === asking) [window, answer] = [needed, await api.get(path, needed)];
+      // A later question has a later answer.
+      if (image.asking !== asking) return;
+      image.window = window;
       image.detailed = answer.detailed;
       image.points = answer.points ?? null;
       if (answer.people) this.take(image, answer.people, true);
     } catch (error) {
       this.page.failed(error);
     } finally {
-      image.asking = null;
+      if (image.asking === asking) image.asking = null;
     }
     this.canvas.refresh();
   }
@@ -599,7 +604,7 @@ export class OneView {
       this.began = null;
     }
     return {
-      people: [...image.people.values()], points: image.detailed ? null : image.points,
+      people: image.detailed ? [...image.people.values()] : [], points: image.detailed ? null : image.points,
       chosen: this.chosen, draft: this.mask, drafting: this.drafting, clicks: this.clicks,
       point: this.point, clashes: this.clashes, masks: this.show.masks, discs: this.show.discs,
       cursor: this.tool === "select" ? null : this.cursor, brush: painting ? this.brush : null,
@@ -617,6 +622,9 @@ export class OneView {
     for (const button of $("one").querySelectorAll("[data-do], [data-tool]")) {
       const action = button.dataset.do;
       button.disabled = action === "undo" ? false : action === "discard" ? !this.drafting : none;
+      if (action === "accept") {
+        button.firstChild.textContent = this.drafting ? "Save " : none || chosen.mask ? "Accept " : "Right: none ";
+      }
     }
     if (none) {
       for (const id of ["place", "image-name", "facts", "verdict"]) $(id).textContent = "";
