@@ -38,6 +38,10 @@ RIVALS = 12
 REACH = 1.25
 """A click outside the disc widens it to so many times its distance from the point."""
 
+PLACES_HELD = 64
+
+PointXY = tuple[float, float]
+"""px of the photo."""
 Click = tuple[float, float, bool]
 """x, y in px of the photo; whether it lies on the person."""
 
@@ -61,7 +65,7 @@ class Asked:
     photo: Photo
     people: People
     point_id: int | None
-    xy: tuple[float, float]
+    xy: PointXY
     clicks: Sequence[Click] = ()
 
 
@@ -95,6 +99,9 @@ class Prompter:
         self._engine: SamEngine | None = None
         self._encoded: Recent[tuple[str, WindowXYXY], Encoded] = Recent(
             EMBEDDING_BYTES, lambda one: one.embedding.nbytes
+        )
+        self._places: Recent[tuple[int, int | None, PointXY], tuple[People, _Place]] = Recent(
+            PLACES_HELD, lambda _: 1
         )
         self._hashes: Recent[int, tuple[Photo, str]] = Recent(8, lambda _: 1)
         self._waiting: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = (
@@ -181,6 +188,16 @@ class Prompter:
         )
 
     def _placed(self, engine: SamEngine, asked: Asked) -> _Place:
+        """Where the person lies; the same for all clicks on it."""
+        key = id(asked.people), asked.point_id, asked.xy
+        held = self._places.get(key)
+        # The id may be that of persons who were forgotten.
+        if held is None or held[0] is not asked.people:
+            held = asked.people, self._found_place(engine, asked)
+            self._places.put(key, held)
+        return held[1]
+
+    def _found_place(self, engine: SamEngine, asked: Asked) -> _Place:
         """The crop that the run took for the person, or would take for one at this point."""
         from dpmo_cli.masks.segment import discs_of, plan_tiles
 
@@ -359,7 +376,7 @@ class Prompter:
         return radius or 1.0
 
 
-def _disc_window(xy: tuple[float, float], radius_px: float, size_hw: tuple[int, int]) -> WindowXYXY:
+def _disc_window(xy: PointXY, radius_px: float, size_hw: tuple[int, int]) -> WindowXYXY:
     ((x0, y0, x1, y1),) = disc_windows(np.array([xy]), np.array([radius_px]), size_hw).tolist()
     return x0, y0, x1, y1
 
@@ -371,7 +388,7 @@ def _common(one: WindowXYXY, other: WindowXYXY) -> WindowXYXY | None:
 
 
 def _connected(
-    mask: PlacedMask, points: Sequence[tuple[float, float]], size_hw: tuple[int, int]
+    mask: PlacedMask, points: Sequence[PointXY], size_hw: tuple[int, int]
 ) -> PlacedMask | None:
     """The parts of a mask that hold one of the points; the whole of it where none does."""
     parts = [mask.part_at(*pixel_of(point, size_hw)) for point in points]

@@ -20,6 +20,7 @@ import pytest
 from filelock import FileLock
 
 from dpmo_cli.review.decisions import Decisions
+from dpmo_cli.review.server import _bound
 from tests.conftest import Dpmo
 from tests.review.runs import draw_run
 
@@ -148,6 +149,12 @@ def test_a_killed_server_loses_no_decision(tmp_path: Path, after: int) -> None:
     assert set(acknowledged) <= kept
     # One more may have been written before its answer was sent.
     assert len(kept) <= len(acknowledged) + 1
+
+
+def test_small_packets_are_not_held_back() -> None:
+    """Of sockets that are not said to be TCP asyncio leaves Nagle's delay on: 40 ms an answer."""
+    with _bound("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
 
 
 def test_two_servers_share_a_run(out: Path) -> None:

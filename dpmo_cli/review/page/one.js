@@ -658,7 +658,8 @@ export class OneView {
 
   renderHint() {
     const hint = $("hint");
-    const words = this.busy ? "The network is drawing …" : this.note || HINTS[this.tool];
+    const working = document.body.dataset.click ? "The network is drawing …" : "The network is loaded and drawing: the first time takes some seconds …";
+    const words = this.busy ? working : this.note || HINTS[this.tool];
     hint.textContent = words;
     hint.classList.toggle("bad", Boolean(this.bad && this.note && !this.busy));
   }
