@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import html
-import json
 import secrets
 from collections.abc import Callable
-from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,25 +19,27 @@ from dpmo_cli.masks.reasons import REASONS
 from dpmo_cli.outputs.json_values import as_int, as_object, as_text
 from dpmo_cli.outputs.schema import STATUSES
 from dpmo_cli.review import bodies
-from dpmo_cli.review.decision import ConflictError, Decision, OverlapError
-from dpmo_cli.review.desk import Desk, Outcome, UnfitError, UnknownError
+from dpmo_cli.review.answers import (
+    decision_body,
+    jpeg_answer,
+    json_answer,
+    on_error,
+    on_http_error,
+    on_malformed,
+    page_files,
+    person_body,
+    problem_of,
+)
+from dpmo_cli.review.desk import Desk
 from dpmo_cli.review.guard import Guard
-from dpmo_cli.review.people import ShownPerson, shown_ok
 from dpmo_cli.review.photos import crop, tile
 from dpmo_cli.review.placed import parse_mask
-from dpmo_cli.review.prompts import NoClicksError
 from dpmo_cli.review.run_index import QueueFilter, ShownPhoto
+from dpmo_cli.review.wishes import Outcome, UnknownError
 
 MAX_CROP_PX = 4096
 MAX_THUMB_PX = 512
 MAX_LEVEL = 8
-_TYPES = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
-_FOR_LONG = "private, max-age=86400, immutable"
 
 
 def create_app(
@@ -58,9 +57,9 @@ def create_app(
     return Starlette(
         routes=routes.listed(),
         exception_handlers={
-            HTTPException: _on_http_error,
-            DpmoError: _on_error,
-            ValueError: _on_malformed,
+            HTTPException: on_http_error,
+            DpmoError: on_error,
+            ValueError: on_malformed,
         },
         middleware=[Middleware(Guard, hosts=hosts, token=token, log=log)],
     )
@@ -78,7 +77,7 @@ class Routes:
         self._desk = desk
         # Addresses of pictures hold it, so that no browser shows those of another start.
         self._start = secrets.token_hex(4)
-        self._files = _page_files(token, self._start)
+        self._files = page_files(token, self._start)
 
     def listed(self) -> list[Route]:
         """The addresses."""
@@ -113,7 +112,7 @@ class Routes:
     def run(self, _request: Request) -> Response:
         """What the page says of the run, and what it may filter by."""
         index = self._desk.index
-        return _json(
+        return json_answer(
             {
                 "out": self._desk.run.out.resolve().name,
                 "dataset": self._desk.run.dataset,
@@ -159,10 +158,10 @@ class Routes:
                     "width": width,
                     "height": height,
                     "crowd": crowd,
-                    "person": _person(shown),
+                    "person": person_body(shown),
                 }
             )
-        return _json({"rows": rows})
+        return json_answer({"rows": rows})
 
     def people(self, request: Request) -> Response:
         """The persons in a window of an image: with masks, or of too many the points alone."""
@@ -171,7 +170,7 @@ class Routes:
         people, shown, detailed = self._desk.visible(split, image_id, window)
         body: dict[str, object] = {"detailed": detailed}
         if detailed:
-            body["people"] = [_person(one) for one in shown]
+            body["people"] = [person_body(one) for one in shown]
         else:
             with people.lock:
                 found = people.meeting(window)
@@ -180,7 +179,7 @@ class Routes:
                 for one in found
                 if one < len(people.status)
             ]
-        return _json(body)
+        return json_answer(body)
 
     def tile(self, request: Request) -> Response:
         """A tile of a photo."""
@@ -191,7 +190,7 @@ class Routes:
         picture = tile(photo, about["level"], about["column"], about["row"])
         if picture is None:
             raise HTTPException(404, "there is no such tile")
-        return _jpeg(picture)
+        return jpeg_answer(picture)
 
     def crop(self, request: Request) -> Response:
         """A square part of a photo at another size."""
@@ -201,12 +200,12 @@ class Routes:
         x = bodies.parse_whole(query, "x", -MAX_CROP_PX, 2**31)
         y = bodies.parse_whole(query, "y", -MAX_CROP_PX, 2**31)
         photo = self._desk.photo(request.path_params["split"], request.path_params["image_id"])
-        return _jpeg(crop(photo, (x, y, x + side, y + side), (size, size)))
+        return jpeg_answer(crop(photo, (x, y, x + side, y + side), (size, size)))
 
     def progress(self, request: Request) -> Response:
         """How far the review has come, of the rows that a filter means."""
         progress = self._desk.progress(self._filter(request))
-        return _json(
+        return json_answer(
             {
                 "total": progress.total,
                 "done": progress.done,
@@ -218,8 +217,8 @@ class Routes:
     def events(self, request: Request) -> Response:
         """Decisions after one: what happened in other tabs."""
         since = bodies.parse_whole(request.query_params, "since", 0, 2**53)
-        events = [_decision(one, self._desk) for one in self._desk.events(since)]
-        return _json({"events": events})
+        events = [decision_body(one, self._desk.index) for one in self._desk.events(since)]
+        return json_answer({"events": events})
 
     async def decide(self, request: Request) -> Response:
         """Write one decision."""
@@ -230,7 +229,7 @@ class Routes:
         person = bodies.parse_person(body)
         size_hw = self._desk.people(person.split, person.image_id).size_hw
         wish = bodies.parse_wish(body, size_hw)
-        return _json(self._outcome(self._desk.decide(wish, bodies.parse_source(body))))
+        return json_answer(self._outcome(self._desk.decide(wish, bodies.parse_source(body))))
 
     async def decide_many(self, request: Request) -> Response:
         """Write several decisions; each is answered alone."""
@@ -252,8 +251,8 @@ class Routes:
             if isinstance(told, Outcome):
                 results.append(self._outcome(told))
             else:
-                results.append(_problem(told)[1])
-        return _json({"results": results})
+                results.append(problem_of(told)[1])
+        return json_answer({"results": results})
 
     async def add(self, request: Request) -> Response:
         """Add a person."""
@@ -268,7 +267,7 @@ class Routes:
             raise ValueError("xy is missing")
         mask = parse_mask(body.get("mask"), size_hw)
         seconds, source = bodies.parse_seconds(body), bodies.parse_source(body)
-        return _json(self._outcome(self._desk.add(photo, xy, mask, seconds, source)))
+        return json_answer(self._outcome(self._desk.add(photo, xy, mask, seconds, source)))
 
     async def undo(self, request: Request) -> Response:
         """Go back to the state before a person's latest decision."""
@@ -277,7 +276,7 @@ class Routes:
 
     def _undo(self, body: Any) -> Response:
         expected = as_int(body.get("expected"), "expected")
-        return _json(self._outcome(self._desk.undo(bodies.parse_person(body), expected)))
+        return json_answer(self._outcome(self._desk.undo(bodies.parse_person(body), expected)))
 
     async def prompt(self, request: Request) -> Response:
         """The mask that clicks give."""
@@ -289,7 +288,7 @@ class Routes:
         )
         drawn = await asyncio.wrap_future(future)
         mask = None if drawn.mask is None else drawn.mask.as_json()
-        return _json({"mask": mask, "milliseconds": round(1000 * drawn.seconds)})
+        return json_answer({"mask": mask, "milliseconds": round(1000 * drawn.seconds)})
 
     async def prepare(self, request: Request) -> Response:
         """Load the network and encode what it sees of a person."""
@@ -297,7 +296,7 @@ class Routes:
         person = bodies.parse_person(body)
         future = await asyncio.to_thread(self._desk.prepare, self._photo(body), person.point_id)
         await asyncio.wrap_future(future)
-        return _json({"ready": True})
+        return json_answer({"ready": True})
 
     def _filter(self, request: Request) -> QueueFilter:
         return bodies.parse_filter(request.query_params, self._desk.index, self._desk.audit)
@@ -312,105 +311,6 @@ class Routes:
 
     def _outcome(self, outcome: Outcome) -> dict[str, object]:
         return {
-            "decision": _decision(outcome.decision, self._desk),
-            "people": [_person(one) for one in outcome.changed],
+            "decision": decision_body(outcome.decision, self._desk.index),
+            "people": [person_body(one) for one in outcome.changed],
         }
-
-
-def _person(shown: ShownPerson) -> dict[str, object]:
-    decision = shown.decision
-    return {
-        "id": shown.person.point_id,
-        "x": shown.xy[0],
-        "y": shown.xy[1],
-        "r": shown.radius_px,
-        "status": shown.status,
-        "score": None if shown.score is None else round(shown.score, 4),
-        "reasons": list(shown.reasons),
-        "origin": shown.origin,
-        "drawn": shown_ok(shown),
-        "verdict": shown.verdict,
-        "decision": None if decision is None else decision.id,
-        "reviewer": None if decision is None else decision.reviewer,
-        "mask": None if shown.mask is None else shown.mask.as_json(),
-    }
-
-
-def _decision(decision: Decision, desk: Desk) -> dict[str, object]:
-    return {
-        "id": decision.id,
-        "split": decision.person.split,
-        "image_id": decision.person.image_id,
-        "point_id": decision.person.point_id,
-        "rank": desk.index.rank(decision.person),
-        "verdict": decision.verdict,
-        "reviewer": decision.reviewer,
-        "time": decision.time,
-    }
-
-
-def _problem(error: DpmoError) -> tuple[int, dict[str, object]]:
-    """Status and body that tell the page what stands against a request."""
-    body: dict[str, object] = {"error": str(error)}
-    if isinstance(error, ConflictError):
-        current = error.current
-        return 409, body | {
-            "kind": "conflict",
-            "current": None if current is None else current.id,
-            "verdict": None if current is None else current.verdict,
-        }
-    if isinstance(error, OverlapError):
-        return 409, body | {"kind": "overlap", "others": [one.point_id for one in error.others]}
-    if isinstance(error, UnfitError):
-        return 422, body | {"kind": "unfit"}
-    if isinstance(error, UnknownError):
-        return 404, body | {"kind": "unknown"}
-    if isinstance(error, NoClicksError):
-        return 503, body | {"kind": "no_clicks"}
-    return 500, body | {"kind": "failed"}
-
-
-def _on_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, DpmoError)
-    status, body = _problem(error)
-    return _json(body, status)
-
-
-def _on_malformed(_request: Request, error: Exception) -> Response:
-    return _json({"error": " ".join(str(error).split()), "kind": "malformed"}, 400)
-
-
-def _on_http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return Response(
-        json.dumps({"error": error.detail, "kind": "http"}),
-        error.status_code,
-        media_type="application/json",
-        headers=error.headers,
-    )
-
-
-def _json(body: object, status: int = 200) -> Response:
-    return Response(
-        json.dumps(body, allow_nan=False, separators=(",", ":")),
-        status,
-        media_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
-
-
-def _jpeg(picture: bytes) -> Response:
-    return Response(picture, media_type="image/jpeg", headers={"Cache-Control": _FOR_LONG})
-
-
-def _page_files(token: str, start: str) -> dict[str, tuple[bytes, str]]:
-    """The page's files by name, with their types; the page itself holds the token."""
-    files: dict[str, tuple[bytes, str]] = {}
-    for entry in resources.files("dpmo_cli.review").joinpath("page").iterdir():
-        suffix = entry.name[entry.name.rfind(".") :]
-        if suffix in _TYPES:
-            files[entry.name] = entry.read_bytes(), _TYPES[suffix]
-    page, kind = files["index.html"]
-    filled = page.decode().replace("{{token}}", html.escape(token))
-    files["index.html"] = filled.replace("{{start}}", start).encode(), kind
-    return files

@@ -11,18 +11,25 @@ from time import monotonic
 
 import numpy as np
 
-from dpmo_cli.errors import DpmoError
-from dpmo_cli.geometry.rle import Rle, WindowXYXY
-from dpmo_cli.outputs.corrections import DELETED, OPEN, REJECTED, Person
+from dpmo_cli.geometry.rle import WindowXYXY
+from dpmo_cli.outputs.corrections import OPEN, Person
 from dpmo_cli.outputs.records import record_path
-from dpmo_cli.outputs.schema import ACCEPTED, ADDED, AUTO, CORRECTED
+from dpmo_cli.outputs.schema import ADDED
 from dpmo_cli.review.decision import ConflictError, Decision, RefusedError
 from dpmo_cli.review.decisions import Decisions
-from dpmo_cli.review.people import People, ShownPerson, load_people, pixel_of
+from dpmo_cli.review.people import People, ShownPerson, load_people
 from dpmo_cli.review.photos import Photo, Photos, Recent
 from dpmo_cli.review.placed import PlacedMask
 from dpmo_cli.review.prompts import Asked, Click, Drawn, Prompter
 from dpmo_cli.review.run_index import QueueFilter, Ranks, RunIndex, RunInfo, ShownPhoto
+from dpmo_cli.review.wishes import (
+    Outcome,
+    UnfitError,
+    UnknownError,
+    Wish,
+    decision_of,
+    require_point,
+)
 
 IMAGES_HELD = 24
 MASKS_SHOWN = 2000
@@ -30,43 +37,6 @@ MASKS_SHOWN = 2000
 RATE_S = 300.0
 """Over how long the rate of decisions is taken."""
 _TRIES = 8
-
-
-class UnknownError(DpmoError):
-    """The run has no such image or person."""
-
-
-class UnfitError(RefusedError):
-    """A decision that makes no sense for its person."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a reviewer wants to be decided.
-
-    Attributes:
-        person: about whom.
-        verdict: of VERDICTS, but neither added nor open.
-        expected: the latest decision that the page has seen; None for none.
-        mask: with corrected.
-        xy: where the point is to be; None where it stays.
-        seconds: spent on it.
-    """
-
-    person: Person
-    verdict: str
-    expected: int | None
-    mask: PlacedMask | None = None
-    xy: tuple[float, float] | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A decision that is on disk, and the persons whose masks it changed, with itself."""
-
-    decision: Decision
-    changed: tuple[ShownPerson, ...]
 
 
 @dataclass(frozen=True)
@@ -213,7 +183,7 @@ class Desk:
         with self._lock:
             people = self.people(wish.person.split, wish.person.image_id)
             with people.lock:
-                decision = self._decision(people, wish, source)
+                decision = decision_of(people, wish, reviewer=self.reviewer, source=source)
             written = self._decisions.decide(decision, expected=wish.expected)
             return self._outcome(people, written)
 
@@ -229,7 +199,12 @@ class Desk:
                 try:
                     people = self.people(wish.person.split, wish.person.image_id)
                     with people.lock:
-                        asked.append((self._decision(people, wish, source), wish.expected))
+                        asked.append(
+                            (
+                                decision_of(people, wish, reviewer=self.reviewer, source=source),
+                                wish.expected,
+                            )
+                        )
                 except (RefusedError, UnknownError) as error:
                     results.append(error)
                 else:
@@ -263,7 +238,7 @@ class Desk:
         """
         with self._lock:
             people = self.people(photo.split, photo.image_id)
-            _require_point(mask, xy, people.size_hw)
+            require_point(mask, xy, people.size_hw)
             for left in reversed(range(_TRIES)):
                 number = self._decisions.next_point_id(photo.split, photo.image_id)
                 decision = Decision(
@@ -334,47 +309,6 @@ class Desk:
             raise UnfitError(f"{photo.file_name}: the photo has another size than when converted")
         return Asked(picture, people, point_id, xy, tuple(clicks))
 
-    def _decision(self, people: People, wish: Wish, source: str) -> Decision:
-        """The decision that a wish means, checked against the person as it stands."""
-        shown = people.show(wish.person.point_id)
-        if shown is None:
-            raise UnknownError(f"{wish.person}: there is no such person")
-        if (None if shown.decision is None else shown.decision.id) != wish.expected:
-            raise ConflictError(wish.person, shown.decision)
-        verdict, xy = wish.verdict, wish.xy
-        if xy is None and shown.decision is not None:
-            xy = shown.decision.point_xy
-        rle: Rle | None = None
-        if verdict == ACCEPTED:
-            # Without a mask it is found right that there is none.
-            rle = None if shown.mask is None else shown.mask.rle(people.size_hw)
-            if shown.origin not in (AUTO, None):
-                # It stays a drawn mask, which no other may take pixels of.
-                verdict = CORRECTED
-        elif verdict == CORRECTED:
-            if wish.mask is None:
-                raise UnfitError("a correction needs a mask")
-            _require_point(wish.mask, xy or shown.xy, people.size_hw)
-            rle = wish.mask.rle(people.size_hw)
-        elif verdict not in (REJECTED, DELETED):
-            raise UnfitError(f"{verdict!r} can't be decided here")
-        if wish.person.is_added:
-            if verdict == ACCEPTED:
-                raise UnfitError("there is no mask to accept; draw one, or say that it is nobody")
-            verdict = ADDED if rle is not None else verdict
-            xy = xy or shown.xy
-        return Decision(
-            person=wish.person,
-            verdict=verdict,
-            rle=rle,
-            point_xy=None if verdict == DELETED and not wish.person.is_added else xy,
-            reviewer=self.reviewer,
-            source=source,
-            seconds=wish.seconds,
-            image=people.info.file_name,
-            seen_xy=None if wish.person.is_added else people.seen_xy(wish.person.point_id),
-        )
-
     def _outcome(self, people: People, written: Decision, *, counts: bool = True) -> Outcome:
         """What a decision changed, here and for the other views."""
         with people.lock:
@@ -402,12 +336,3 @@ class Desk:
         except OSError:
             return 0, 0
         return stat.st_mtime_ns, stat.st_size
-
-
-def _require_point(mask: PlacedMask, xy: tuple[float, float], size_hw: tuple[int, int]) -> None:
-    """Refuse a mask that does not hold its person's point."""
-    height, width = size_hw
-    if not (0 <= xy[0] < width and 0 <= xy[1] < height):
-        raise UnfitError("the point lies outside the photo; move it in")
-    if not mask.holds(*pixel_of(xy, size_hw)):
-        raise UnfitError("the mask misses its point; paint over it, or move the point")

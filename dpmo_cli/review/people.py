@@ -177,6 +177,10 @@ class People:
         x, y = self.xy[point_id].tolist()
         return x, y
 
+    def radius_px(self, point_id: int) -> float:
+        """Of a point's disc; one pixel for a point of the run that has none."""
+        return self._radius[point_id] or 1.0
+
     def mask(self, point_id: int) -> PlacedMask | None:
         """The mask as it stands: drawn, or automatic less what drawn ones took."""
         if point_id in self._drawn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -12,18 +11,11 @@ from threading import Lock, Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dpmo_cli.errors import DpmoError
-from dpmo_cli.geometry.extents import IN_DISC
-from dpmo_cli.geometry.nnec import disc_mask, disc_windows, nearest_others
-from dpmo_cli.geometry.points import FloatArray, group_points
+from dpmo_cli.geometry.points import FloatArray
 from dpmo_cli.geometry.rle import WindowXYXY
-from dpmo_cli.masks.method import LOGIT, NEAREST, Method
-from dpmo_cli.masks.ownership import distance_cost, logit_cost
-from dpmo_cli.outputs.schema import INVALID, REJECTED
-from dpmo_cli.review.people import People, pixel_of
+from dpmo_cli.masks.method import Method
+from dpmo_cli.review.people import People
 from dpmo_cli.review.photos import Photo, Recent
 from dpmo_cli.review.placed import PlacedMask
 from dpmo_cli.review.run_index import RunInfo
@@ -33,10 +25,6 @@ if TYPE_CHECKING:
 
 EMBEDDING_BYTES = 256 * 2**20
 """Embeddings that are held: some hundred of nano, some dozen of the ViTs."""
-RIVALS = 12
-"""Neighbours that are asked too, so that each keeps what the network says is its own."""
-REACH = 1.25
-"""A click outside the disc widens it to so many times its distance from the point."""
 
 PLACES_HELD = 64
 
@@ -70,21 +58,26 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a person lies for the network.
+
+    Attributes:
+        window_xyxy: the crop that it sees, px.
+        radius_px: of the person's disc.
+        others_xy: (k, 2) neighbours that the method names as somebody else, px.
+    """
+
+    window_xyxy: WindowXYXY
+    radius_px: float
+    others_xy: FloatArray
+
+
+@dataclass(frozen=True)
 class Drawn:
     """What the network draws: a mask, or None; and the seconds it took."""
 
     mask: PlacedMask | None
     seconds: float
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a person lies in the crop that the network sees."""
-
-    window_xyxy: WindowXYXY
-    radius_px: float
-    sites_xy: FloatArray
-    own: int
 
 
 class Prompter:
@@ -100,7 +93,7 @@ class Prompter:
         self._encoded: Recent[tuple[str, WindowXYXY], Encoded] = Recent(
             EMBEDDING_BYTES, lambda one: one.embedding.nbytes
         )
-        self._places: Recent[tuple[int, int | None, PointXY], tuple[People, _Place]] = Recent(
+        self._places: Recent[tuple[int, int | None, PointXY], tuple[People, Place]] = Recent(
             PLACES_HELD, lambda _: 1
         )
         self._hashes: Recent[int, tuple[Photo, str]] = Recent(8, lambda _: 1)
@@ -187,35 +180,17 @@ class Prompter:
             ownership=str(settings["ownership"]),
         )
 
-    def _placed(self, engine: SamEngine, asked: Asked) -> _Place:
+    def _placed(self, engine: SamEngine, asked: Asked) -> Place:
         """Where the person lies; the same for all clicks on it."""
         key = id(asked.people), asked.point_id, asked.xy
         held = self._places.get(key)
         # The id may be that of persons who were forgotten.
         if held is None or held[0] is not asked.people:
-            held = asked.people, self._found_place(engine, asked)
+            from dpmo_cli.review.redraw import place_of
+
+            held = asked.people, place_of(asked, engine.frame_px, self._method())
             self._places.put(key, held)
         return held[1]
-
-    def _found_place(self, engine: SamEngine, asked: Asked) -> _Place:
-        """The crop that the run took for the person, or would take for one at this point."""
-        from dpmo_cli.masks.segment import discs_of, plan_tiles
-
-        people, method = asked.people, self._method()
-        # Nobody's points are nobody's neighbours; the person's own counts where it is now.
-        counted = np.array([one not in (INVALID, REJECTED) for one in people.status], dtype=bool)
-        stays = False
-        if asked.point_id is not None and asked.point_id < len(people.status):
-            stays = people.seen_xy(asked.point_id) == asked.xy
-            counted[asked.point_id] = False
-        points = np.concatenate([people.xy[counted], [asked.xy]])
-        sites = group_points(points, people.size_hw)
-        own = int(sites.site_of_point[-1])
-        discs = discs_of(sites, people.size_hw, method)
-        prompted = np.flatnonzero(sites.inside) if stays else np.array([own])
-        tiles = plan_tiles(sites, discs, prompted, people.size_hw, engine.frame_px, method)
-        window = next(tile.window_xyxy for tile in tiles if own in tile.sites)
-        return _Place(window, float(discs.radii_px[own]), sites.xy, own)
 
     def _seen(self, engine: SamEngine, photo: Photo, window: WindowXYXY) -> Encoded:
         """The embedding of a part of a photo, by its content."""
@@ -232,170 +207,13 @@ class Prompter:
         return encoded
 
     def _draw(self, asked: Asked) -> Drawn:
+        from dpmo_cli.review.redraw import Redraw
+
         engine = self._loaded()
         begin = perf_counter()
         with asked.people.lock:
             place = self._placed(engine, asked)
         encoded = self._seen(engine, asked.photo, place.window_xyxy)
         with asked.people.lock:
-            mask = self._mask(engine, encoded, place, asked)
+            mask = Redraw(engine, encoded, place, asked, self._method()).mask()
         return Drawn(mask, perf_counter() - begin)
-
-    def _mask(
-        self, engine: SamEngine, encoded: Encoded, place: _Place, asked: Asked
-    ) -> PlacedMask | None:
-        """Prompt for the person and its rivals, and settle whose the pixels are."""
-        from dpmo_cli.masks.choice import choose
-        from dpmo_cli.masks.claims import prompts_of
-
-        method, people = self._method(), asked.people
-        positive = [(x, y) for x, y, on in asked.clicks if on]
-        negative = [(x, y) for x, y, on in asked.clicks if not on]
-        away = [math.dist(click, asked.xy) for click in positive]
-        radius = max([place.radius_px, *(REACH * one for one in away if one > place.radius_px)])
-        in_disc = method.extent in IN_DISC
-        disc = _disc_window(asked.xy, radius, people.size_hw) if in_disc else place.window_xyxy
-        window = _common(disc, place.window_xyxy)
-        if window is None:
-            return None
-        origin = np.array(place.window_xyxy[:2], dtype=np.float64)
-        others = place.sites_xy[nearest_others(place.sites_xy, method.negatives)[place.own]]
-        own_xy = np.array([asked.xy, *positive]) - origin
-        others_xy = np.concatenate([others, np.array(negative).reshape(-1, 2)]) - origin
-        prompt, labels = prompts_of(own_xy[None], others_xy[None], encoded.frame)
-        # Those far from the crop are not named, but clicks always are.
-        (answer,) = engine.prompt(encoded, prompt, labels, method.extent)
-        scale = encoded.frame.cells_per_px()
-        choice = choose(
-            answer.logits,
-            answer.predicted_ious,
-            encoded.frame.to_cells(own_xy[:1]),
-            np.array([radius * scale]),
-            method.extent,
-            method.terms,
-        )
-        x0, y0, x1, y1 = window
-        left, top = place.window_xyxy[:2]
-        inside = (x0 - left, y0 - top, x1 - left, y1 - top)
-        logits = encoded.frame.window_logits(choice.logits[0], inside)
-        pixels = logits > 0
-        if in_disc:
-            pixels &= disc_mask(np.array(asked.xy), radius, window)
-        mask = PlacedMask.of_pixels(pixels, window)
-        if mask is None:
-            return None
-        for drawn in people.drawn_near(mask.window_xyxy, asked.point_id).values():
-            mask = mask.without(drawn)
-            if mask is None:
-                return None
-        mask = self._settled(engine, encoded, place, asked, mask, logits, window, radius)
-        return None if mask is None else _connected(mask, [asked.xy, *positive], people.size_hw)
-
-    def _settled(
-        self,
-        engine: SamEngine,
-        encoded: Encoded,
-        place: _Place,
-        asked: Asked,
-        mask: PlacedMask,
-        logits: NDArray[np.float32],
-        window: WindowXYXY,
-        radius: float,
-    ) -> PlacedMask | None:
-        """What is left of a mask when automatic neighbours keep the pixels that are rather theirs.
-
-        A neighbour on whose mask a positive click lies keeps none: the reviewer says so.
-        """
-        from dpmo_cli.masks.choice import choose
-        from dpmo_cli.masks.claims import prompts_of
-
-        method, people = self._method(), asked.people
-        positive = [pixel_of((x, y), people.size_hw) for x, y, on in asked.clicks if on]
-        rivals: list[tuple[int, PlacedMask]] = []
-        for point_id in people.meeting(mask.window_xyxy):
-            if point_id == asked.point_id or point_id >= len(people.status):
-                continue
-            theirs = people.mask(point_id)
-            if theirs is None or mask.within(theirs) is None:
-                continue
-            if any(theirs.holds(x, y) for x, y in positive):
-                continue
-            rivals.append((point_id, theirs))
-        rivals.sort(key=lambda one: math.dist(people.seen_xy(one[0]), asked.xy))
-        rivals = rivals[:RIVALS]
-        if not rivals:
-            return mask
-        origin = np.array(place.window_xyxy[:2], dtype=np.float64)
-        rivals_xy = people.xy[[point_id for point_id, _ in rivals]]
-        sites_xy = np.concatenate([[asked.xy], rivals_xy])
-        radii = np.array([radius, *(self._radius(people, one) for one, _ in rivals)])
-        values: list[NDArray[np.float32] | None] = [logits]
-        windows: list[WindowXYXY] = [window]
-        if method.ownership == LOGIT:
-            own = np.broadcast_to(np.array(asked.xy), rivals_xy.shape)
-            prompt, labels = prompts_of(
-                rivals_xy[:, None] - origin, own[:, None] - origin, encoded.frame
-            )
-            for answer in engine.prompt(encoded, prompt, labels, method.extent):
-                chunk = answer.chunk
-                choice = choose(
-                    answer.logits,
-                    answer.predicted_ious,
-                    encoded.frame.to_cells(prompt[chunk, 0]),
-                    radii[1:][chunk] * encoded.frame.cells_per_px(),
-                    method.extent,
-                    method.terms,
-                )
-                x0, y0, x1, y1 = window
-                left, top = place.window_xyxy[:2]
-                inside = (x0 - left, y0 - top, x1 - left, y1 - top)
-                for theirs_logits in choice.logits:
-                    values.append(encoded.frame.window_logits(theirs_logits, inside))
-                    windows.append(window)
-            cost = logit_cost(values, windows, sites_xy, radii)
-        elif method.ownership == NEAREST:
-            cost = distance_cost(sites_xy)
-        else:
-            cost = distance_cost(sites_xy, radii)
-        lost = np.zeros_like(mask.pixels)
-        x0, y0 = mask.window_xyxy[:2]
-        for number, (_, theirs) in enumerate(rivals, start=1):
-            shared = mask.within(theirs)
-            if shared is None:
-                continue
-            rows, columns = np.nonzero(shared)
-            pixels = np.stack([columns + x0, rows + y0], axis=1)
-            mine = cost(np.zeros(len(pixels), dtype=np.int64), pixels)
-            others = cost(np.full(len(pixels), number), pixels)
-            lost[rows, columns] |= mine >= others
-        return PlacedMask.of_pixels(mask.pixels & ~lost, mask.window_xyxy)
-
-    def _radius(self, people: People, point_id: int) -> float:
-        shown = people.show(point_id)
-        radius = None if shown is None else shown.radius_px
-        return radius or 1.0
-
-
-def _disc_window(xy: PointXY, radius_px: float, size_hw: tuple[int, int]) -> WindowXYXY:
-    ((x0, y0, x1, y1),) = disc_windows(np.array([xy]), np.array([radius_px]), size_hw).tolist()
-    return x0, y0, x1, y1
-
-
-def _common(one: WindowXYXY, other: WindowXYXY) -> WindowXYXY | None:
-    x0, y0 = max(one[0], other[0]), max(one[1], other[1])
-    x1, y1 = min(one[2], other[2]), min(one[3], other[3])
-    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
-
-
-def _connected(
-    mask: PlacedMask, points: Sequence[PointXY], size_hw: tuple[int, int]
-) -> PlacedMask | None:
-    """The parts of a mask that hold one of the points; the whole of it where none does."""
-    parts = [mask.part_at(*pixel_of(point, size_hw)) for point in points]
-    x0, y0, x1, y1 = mask.window_xyxy
-    kept = np.zeros_like(mask.pixels)
-    for part in parts:
-        if part is not None:
-            left, top, right, bottom = part.window_xyxy
-            kept[top - y0 : bottom - y0, left - x0 : right - x0] |= part.pixels
-    return PlacedMask.of_pixels(kept, (x0, y0, x1, y1)) or mask

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 import dpmo_cli
 from dpmo_cli.geometry.nnec import disc_mask
 from dpmo_cli.review.decisions import Decisions
-from dpmo_cli.review.desk import Desk, UnfitError, Wish
+from dpmo_cli.review.desk import Desk
 from dpmo_cli.review.people import ShownPerson
 from dpmo_cli.review.placed import PlacedMask
 from dpmo_cli.review.prompts import NoClicksError, Prompter
 from dpmo_cli.review.run_index import ShownPhoto, open_run
+from dpmo_cli.review.wishes import UnfitError, Wish
 from tests.conftest import Dpmo
 
 SCENES = Path(dpmo_cli.__file__).parent / "trials" / "scenes"
