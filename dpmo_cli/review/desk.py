@@ -199,12 +199,8 @@ class Desk:
                 try:
                     people = self.people(wish.person.split, wish.person.image_id)
                     with people.lock:
-                        asked.append(
-                            (
-                                decision_of(people, wish, reviewer=self.reviewer, source=source),
-                                wish.expected,
-                            )
-                        )
+                        decision = decision_of(people, wish, reviewer=self.reviewer, source=source)
+                    asked.append((decision, wish.expected))
                 except (RefusedError, UnknownError) as error:
                     results.append(error)
                 else:

@@ -392,6 +392,19 @@ def test_what_was_clicked_comes_home(page: Page) -> None:
         assert annotation["segmentation"] == decision.rle
         assert annotation["attributes"]["source"] == decision.verdict
         assert annotation["attributes"]["reviewer"] == "Ann"
+    # A server of the applied run shows the same.
+    process, address = start_server(page.out, "Bob")
+    try:
+        again = Page(page.driver, page.out, address)
+        again.fresh()
+        again.filter(verdict="corrected")
+        again.wait(lambda: again.state("person") and again.person() == corrected, "the corrected")
+        assert again.text("#verdict") == "corrected by Ann"
+        for person in (rejected, deleted):
+            assert again.row(person)["mask"] is None
+    finally:
+        process.kill()
+        process.communicate()
     for person in (rejected, deleted):
         assert annotation_id(person.image_id, person.point_id) not in annotations[person.split]
 
