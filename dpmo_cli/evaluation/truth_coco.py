@@ -86,7 +86,7 @@ class CocoTruth:
         masks = []
         for number, fields in self._of_image(name, size_hw):
             try:
-                mask = _mask_of(fields["segmentation"], size_hw)
+                mask = mask_of_segmentation(fields["segmentation"], size_hw)
             except ValueError as error:
                 raise self._broken(name, number, error) from error
             if coco_mask.area(mask):
@@ -181,7 +181,7 @@ def _pair(sides: list[int]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _mask_of(segmentation: object, size_hw: tuple[int, int]) -> Rle:
+def mask_of_segmentation(segmentation: object, size_hw: tuple[int, int]) -> Rle:
     """A mask from RLE, compressed or not, or from polygons. ValueError says what is wrong."""
     if not isinstance(segmentation, list):
         return checked_rle(segmentation, size_hw)

@@ -73,8 +73,12 @@ def tighten(
 
 def frame_rle(mask: NDArray[np.bool_], window_xyxy: WindowXYXY, size_hw: tuple[int, int]) -> Rle:
     """Compressed COCO RLE of a full frame that is empty outside a window; see `window_runs`."""
+    return rle_of_runs(window_runs(mask, window_xyxy, size_hw), size_hw)
+
+
+def rle_of_runs(runs: NDArray[np.int64], size_hw: tuple[int, int]) -> Rle:
+    """Compress alternating run lengths, zeros first, that add up to a frame of `size_hw` px."""
     height, width = size_hw
-    runs = window_runs(mask, window_xyxy, size_hw)
     packed = coco_mask.frPyObjects(
         {"size": [height, width], "counts": runs.tolist()}, height, width
     )

@@ -57,6 +57,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, which becomes it at the end.
+
+    On any exception the temporary folder is removed with all in it.
+
+    Raises:
+        OutputError: `path` is there and is no empty folder; or any OSError on the way.
+    """
+    temporary = path.parent / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        yield temporary
+        # On some systems a folder does not take the place of an empty one.
+        if path.is_dir():
+            path.rmdir()
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(path, error) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file atomically, or leave it alone where it holds `data` already."""
     with atomic_path(path) as temporary:

@@ -69,7 +69,9 @@ def test_options_reach_the_formats(out: Path, dpmo: Dpmo) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "problem"),
     [
-        pytest.param(["none", "--format", "coco"], 2, "none: holds no finished run", id="no folder"),
+        pytest.param(
+            ["none", "--format", "coco"], 2, "none: holds no finished run", id="no folder"
+        ),
         pytest.param(["data", "--format", "coco"], 2, "no finished run", id="no run"),
         pytest.param(["out", "--format", "voc"], 2, "--format voc: unknown", id="format"),
         pytest.param(["out", "--format", "coco", "--png"], 2, "--png: not with", id="option"),

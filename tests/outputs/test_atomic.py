@@ -17,6 +17,7 @@ from dpmo_cli.outputs.atomic import (
     atomic_path,
     copy_file,
     link_file,
+    new_folder,
     sha256_file,
     sweep_temporaries,
     write_bytes,
@@ -192,3 +193,31 @@ def test_a_copy_replaces_a_link_and_never_writes_through_it(tmp_path: Path) -> N
     assert (copy.read_bytes(), copy.stat().st_mtime_ns) == (b"photo", stamp)
     copy.write_bytes(b"mine")
     assert source.read_bytes() == b"photo"
+
+
+def leave_half(path: Path) -> None:
+    with new_folder(path) as folder:
+        (folder / "a.txt").write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "tasks"
+    with pytest.raises(KeyboardInterrupt):
+        leave_half(path)
+    assert list(path.parent.iterdir()) == []
+    path.mkdir()
+    with new_folder(path) as folder:
+        (folder / "a.txt").write_text("whole")
+        assert list(path.iterdir()) == []
+    assert [one.name for one in path.parent.iterdir()] == ["tasks"]
+    assert (path / "a.txt").read_text() == "whole"
+
+
+def test_a_folder_with_content_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "tasks"
+    write_text(path / "a.txt", "work")
+    with pytest.raises(OutputError, match="can't be written"), new_folder(path) as folder:
+        (folder / "b.txt").touch()
+    assert [one.name for one in path.iterdir()] == ["a.txt"]
+    assert list(tmp_path.iterdir()) == [path]
