@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpmo_cli.cli.console import counted, print_json, say, warn
+from dpmo_cli.cli.review_exchange import export, import_
 from dpmo_cli.cli.review_serve import serve
 from dpmo_cli.errors import EXIT_PARTIAL, UsageError
 from dpmo_cli.outputs.findings import CALIBRATION_FILE, CORRECTIONS_FILE, DECISIONS_FILE
@@ -31,6 +32,8 @@ app = typer.Typer(
 )
 
 app.command()(serve)
+app.command()(export)
+app.command("import")(import_)
 
 Out = Annotated[Path, typer.Argument(help="The folder that a run has written.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
