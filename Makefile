@@ -7,7 +7,7 @@ DEMO := .cache/demo
 
 BROWSER := chromium chromium-driver
 
-.PHONY: demo test lint test-slow test-e2e clean
+.PHONY: demo test lint test-slow test-e2e browser clean
 
 demo: $(READY)
 	$(BIN)/python -m examples.render $(DEMO)/scenes --dataset shanghaitech-a --scenes 3 --seed 7
@@ -27,12 +27,15 @@ lint: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-# The review page in Chromium, which is installed where it is missing (Debian, as root).
-test-e2e: $(READY)
+# The review page in Chromium.
+test-e2e: $(READY) browser
+	$(BIN)/python -m pytest -m e2e tests/e2e
+
+# Installed where it is missing (Debian, as root).
+browser:
 	@command -v chromedriver > /dev/null || { \
 	  [ "$$(id -u)" = 0 ] || { echo "install $(BROWSER), then run this again" >&2; exit 1; }; \
 	  apt-get update -q && apt-get install -q -y --no-install-recommends $(BROWSER); }
-	$(BIN)/python -m pytest -m e2e tests/e2e
 
 clean:
 	rm -rf $(VENV) .cache
