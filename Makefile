@@ -16,8 +16,9 @@ demo: $(READY)
 	@echo "Masks of drawn crowds, by nano, the small embedded network:"
 	@$(BIN)/dpmo visualize $(DEMO)/out --sample 3 --no-discs -o $(DEMO)/masks.png
 
+# A worker per core, each with one thread of torch's; a file's tests share what they have set up.
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
