@@ -84,32 +84,29 @@ def convert(
         choose_splits(opened, wanted), limit, None if shard is None else Shard.parse(shard)
     )
 
-    from dpmo_cli.pipeline.convert import Job, run_job
-    from dpmo_cli.pipeline.settings import Settings
-    from dpmo_cli.sam.models import load_engine, resolve_engine
+    from dpmo_cli.pipeline.convert import run_job
+    from dpmo_cli.sam.models import resolve_engine
 
     spec = resolve_engine(
         sam, checkpoint=checkpoint, device=device, dtype=dtype, prompt_batch=prompt_batch
     )
     spec = options.with_calibration(spec, calibration, method)
-    job = Job(
-        dataset=opened,
-        out=out,
-        settings=Settings.of(opened.name, spec, method),
-        method=method,
-        selection=selection,
-        load_engine=lambda: load_engine(spec),
-        config={
-            "dataset": opened.name,
-            "root": str(root),
-            "out": str(out),
-            "split": list(selection.splits),
-            **options.as_config(spec, method, prompt_batch),
-            "limit": limit,
-            "shard": shard,
-            "strict": strict,
-            "max_failure_rate": max_failure_rate,
-        },
+    about = {
+        "dataset": opened.name,
+        "root": str(root),
+        "out": str(out),
+        "split": list(selection.splits),
+    }
+    job = options.job_of(
+        opened,
+        out,
+        selection,
+        spec,
+        method,
+        about,
+        prompt_batch=prompt_batch,
+        limit=limit,
+        shard=shard,
         discard_corrections=discard_corrections,
         force=force,
         strict=strict,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -14,6 +15,10 @@ from dpmo_cli.geometry.extents import EXTENTS
 from dpmo_cli.masks.method import NEGATIVES, OWNERSHIPS, RADII, Method
 
 if TYPE_CHECKING:
+    from dpmo_cli.datasets.base import Dataset
+    from dpmo_cli.pipeline.convert import Job
+    from dpmo_cli.pipeline.plan import Selection
+    from dpmo_cli.pipeline.predict import Finder
     from dpmo_cli.sam.models import EngineSpec
 
 Sam: TypeAlias = Annotated[
@@ -175,13 +180,65 @@ def with_calibration(spec: EngineSpec, path: Path | None, method: Method) -> Eng
     return replace(spec, calibration=path)
 
 
+def job_of(
+    dataset: Dataset,
+    out: Path,
+    selection: Selection,
+    spec: EngineSpec,
+    method: Method,
+    about: Mapping[str, object],
+    *,
+    prompt_batch: int | None,
+    limit: int | None,
+    shard: str | None,
+    discard_corrections: bool,
+    force: bool,
+    strict: bool,
+    max_failure_rate: float,
+    quiet: bool,
+    finder: Finder | None = None,
+) -> Job:
+    """The run that the options of `convert` or `predict` ask for.
+
+    Args:
+        about: what the run record says first of it.
+        finder: of points, for photos; None takes the dataset's as they are.
+    """
+    from dpmo_cli.pipeline.convert import Job
+    from dpmo_cli.pipeline.settings import Settings
+    from dpmo_cli.sam.models import load_engine
+
+    return Job(
+        dataset=dataset,
+        out=out,
+        settings=Settings.of(dataset.name, spec, method, None if finder is None else finder.words),
+        method=method,
+        selection=selection,
+        load_engine=lambda: load_engine(spec),
+        find_points=None if finder is None else finder.find,
+        config={
+            **about,
+            **_as_config(spec, method, prompt_batch),
+            "limit": limit,
+            "shard": shard,
+            "strict": strict,
+            "max_failure_rate": max_failure_rate,
+        },
+        discard_corrections=discard_corrections,
+        force=force,
+        strict=strict,
+        max_failure_rate=max_failure_rate,
+        quiet=quiet,
+    )
+
+
 def check_out(out: Path) -> None:
     """Refuse an output folder that is a file."""
     if os.path.isfile(out):  # as Path.is_file, but false for what can't be looked at
         raise UsageError(f"--out {out}: is a file; name a folder")
 
 
-def as_config(spec: EngineSpec, method: Method, prompt_batch: int | None) -> dict[str, object]:
+def _as_config(spec: EngineSpec, method: Method, prompt_batch: int | None) -> dict[str, object]:
     """What the run record says of the network and of the method."""
     return {
         "sam": spec.name,

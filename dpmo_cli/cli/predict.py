@@ -122,11 +122,10 @@ def predict(
         raise typer.Exit(EXIT_FAILED)
     selection = Selection((PREDICTIONS,), limit, None if shard is None else Shard.parse(shard))
 
-    from dpmo_cli.pipeline.convert import Job, run_job
+    from dpmo_cli.pipeline.convert import run_job
     from dpmo_cli.pipeline.predict import resolve_finder
-    from dpmo_cli.pipeline.settings import Settings
     from dpmo_cli.rps.selection import FIRST, RPS
-    from dpmo_cli.sam.models import load_engine, resolve_engine
+    from dpmo_cli.sam.models import resolve_engine
 
     spec = resolve_engine(
         sam, checkpoint=checkpoint, device=device, dtype=dtype, prompt_batch=prompt_batch
@@ -143,31 +142,29 @@ def predict(
         locator=locator,
         policy=policy,
     )
-    job = Job(
-        dataset=opened,
-        out=out,
-        settings=Settings.of(opened.name, spec, method, finder.words),
-        method=method,
-        selection=selection,
-        load_engine=lambda: load_engine(spec),
-        find_points=finder.find,
-        config={
-            "photos": len(opened.entries(PREDICTIONS)),
-            "root": str(opened.root),
-            "out": str(out),
-            "points": None if points is None else str(points),
-            **finder.config,
-            **options.as_config(spec, method, prompt_batch),
-            "limit": limit,
-            "shard": shard,
-            "strict": strict,
-            "max_failure_rate": max_failure_rate,
-        },
+    about = {
+        "photos": len(opened.entries(PREDICTIONS)),
+        "root": str(opened.root),
+        "out": str(out),
+        "points": None if points is None else str(points),
+        **finder.config,
+    }
+    job = options.job_of(
+        opened,
+        out,
+        selection,
+        spec,
+        method,
+        about,
+        prompt_batch=prompt_batch,
+        limit=limit,
+        shard=shard,
         discard_corrections=discard_corrections,
         force=force,
         strict=strict,
         max_failure_rate=max_failure_rate,
         quiet=quiet,
+        finder=finder,
     )
     if spec.name == "nano" and not quiet:
         say("dpmo: using nano, the small embedded network; vit_h is the paper's choice (--sam)")
