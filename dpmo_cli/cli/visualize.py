@@ -51,7 +51,7 @@ def visualize(
     from dpmo_cli.outputs.atomic import atomic_path
     from dpmo_cli.outputs.gallery import find_image, list_images, read_people, sample_images
     from dpmo_cli.outputs.overlay import MAX_SIDE, draw_overlay
-    from dpmo_cli.outputs.run_file import RUN_FILE, root_of
+    from dpmo_cli.outputs.run_file import photos_of
     from dpmo_cli.outputs.sheet import add_key, contact_sheet
 
     if output.suffix.lower() != ".png":
@@ -65,15 +65,13 @@ def visualize(
         raise UsageError(f"{out} has no image that could be read")
     if crop is not None and len(shown) > 1:
         raise UsageError("--crop is for one image; name one with --image")
-    photos = root or root_of(out)
-    if photos is None:
-        raise UsageError(f"{out}/{RUN_FILE} does not say where the photos are; give --root")
+    photos = root or photos_of(out)
     pictures, titles = [], []
     for one in shown:
         people = read_people(out, one)
         pictures.append(
             draw_overlay(
-                read_photo(Path(photos), one.file_name, one.size_hw),
+                read_photo(photos, one.file_name, one.size_hw),
                 people.persons,
                 discs=discs,
                 points=points,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from dpmo_cli.outputs.json_values import as_object, as_text
 from dpmo_cli.outputs.schema import SCHEMA_VERSION
 
 RUN_FILE = "run.json"
+RUN_AGAIN = "run its `dpmo convert`, `predict` or `merge` again; masks that still hold are kept"
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,7 @@ class Run:
         """Read run.json. ValueError and RecursionError say why it is none; OSError passes."""
         document = as_object(json.loads(path.read_text(encoding="utf-8")), "it")
         if document.get("version") != SCHEMA_VERSION:
-            raise ValueError(
-                f"version is {document.get('version')}, not {SCHEMA_VERSION}; run its command again"
-            )
+            raise ValueError(f"version {document.get('version')}, not {SCHEMA_VERSION}")
         splits = as_object(document.get("splits"), "splits")
         if any(split.startswith(".") or set(split) & set("/\\\0") for split in splits):
             raise ValueError("the name of a split is no file name")
@@ -72,14 +72,43 @@ class Run:
                 "finish its run"
             ) from None
         except (OSError, ValueError, RecursionError) as error:
-            problem = f"is no run record ({one_line(error)})"
-            raise InputError(path, problem, "convert again") from error
+            problem = f"is no run record of this dpmo ({one_line(error)})"
+            raise InputError(path, problem, RUN_AGAIN) from error
+
+    def settings(self, out: Path) -> Mapping[str, object]:
+        """Return what decided the masks of the run in `out`.
+
+        Raises:
+            InputError: the record does not say it.
+        """
+        try:
+            return as_object(self.document.get("settings"), "settings")
+        except ValueError as error:
+            problem = f"is no run record of this dpmo ({error})"
+            raise InputError(out / RUN_FILE, problem, RUN_AGAIN) from error
 
 
 def root_of(out: Path) -> str | None:
-    """Return the dataset's root that a run names; None where no readable run record does."""
+    """Return the dataset's root that a run names; None where no readable run record does.
+
+    What no path can be, with a NUL or half a character, is no root.
+    """
     try:
         root = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))["root"]
+        if b"\0" in os.fsencode(root):
+            return None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return root if isinstance(root, str) else None
+
+
+def photos_of(out: Path) -> Path:
+    """Return the folder of a run's photos that its record names.
+
+    Raises:
+        UsageError: it names none.
+    """
+    root = root_of(out)
+    if root is None:
+        raise UsageError(f"{out}/{RUN_FILE} does not say where the photos are; give --root")
+    return Path(root)

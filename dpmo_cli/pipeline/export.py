@@ -27,7 +27,7 @@ from dpmo_cli.outputs.finished import (
     read_images,
 )
 from dpmo_cli.outputs.json_values import as_object, as_text
-from dpmo_cli.outputs.run_file import RUN_FILE, Run, root_of
+from dpmo_cli.outputs.run_file import RUN_FILE, Run, photos_of
 from dpmo_cli.outputs.schema import NOBODY, OK
 from dpmo_cli.pipeline.progress import RunProgress
 
@@ -97,10 +97,7 @@ def export_run(
     everything = [image for split in chosen for image in images[split]]
     if not everything:
         raise UsageError(f"{out}: has no image that could be read; see its {RUN_FILE}")
-    photos = root or root_of(out)
-    if photos is None:
-        raise UsageError(f"{out}/{RUN_FILE} does not say where the photos are; give --root")
-    root = Path(photos)
+    root = root or photos_of(out)
     _check_folder(to, out, root)
     for image in everything:
         resolve_inside(root, image.file_name)

@@ -12,10 +12,10 @@ from filelock import FileLock, Timeout
 
 from dpmo_cli.datasets.count_files import COUNTS_FILE
 from dpmo_cli.datasets.photos import PREDICTIONS
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_bytes, write_text
 from dpmo_cli.outputs.corrected import overlay
-from dpmo_cli.outputs.findings import CORRECTIONS_FILE
+from dpmo_cli.outputs.findings import CORRECTIONS_FILE, one_line
 from dpmo_cli.outputs.records import (
     ImageRecord,
     Records,
@@ -24,7 +24,7 @@ from dpmo_cli.outputs.records import (
     record_path,
     write_record,
 )
-from dpmo_cli.outputs.run_file import RUN_FILE
+from dpmo_cli.outputs.run_file import RUN_AGAIN, RUN_FILE, Run
 from dpmo_cli.pipeline.plan import Shard
 from dpmo_cli.pipeline.settings import Settings
 
@@ -178,12 +178,13 @@ class Store:
 
         Raises:
             UsageError: the folder holds no finished run.
+            InputError: its record can't be read.
         """
         path = self.run_file if self.run_file.exists() else self.set_aside
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            settings = Settings(**document["settings"])
-            for split in document["splits"]:
+            run = Run.read(path)
+            settings = Settings(**run.settings(self.out))  # type: ignore[arg-type]
+            for split in run.split_counts:
                 manifest = self.manifest(split)
                 if manifest is None or not self.holds(split, manifest):
                     raise UsageError(f"{self.out}: its records can't be read; {_MEND}")
@@ -191,9 +192,10 @@ class Store:
                     raise UsageError(f"{self.out}: was begun with other settings; {_MEND}")
         except FileNotFoundError:
             raise UsageError(f"{self.out}: holds no finished run; {_MEND}") from None
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise UsageError(f"{path}: can't be read; {_MEND}") from error
-        return dict(document)
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            problem = f"is no run record of this dpmo ({one_line(error)})"
+            raise InputError(path, problem, RUN_AGAIN) from error
+        return dict(run.document)
 
     def discard_corrections(self) -> None:
         """Remove the snapshot of decisions: the outputs are to be automatic again."""

@@ -16,9 +16,9 @@ from dpmo_cli.geometry.points import FloatArray
 from dpmo_cli.masks.score import FEATURES, features
 from dpmo_cli.outputs.corrected import fit
 from dpmo_cli.outputs.corrections import Correction, Person
-from dpmo_cli.outputs.json_values import as_object, as_text
+from dpmo_cli.outputs.json_values import as_text
 from dpmo_cli.outputs.records import ImageRecord
-from dpmo_cli.outputs.run_file import RUN_FILE, Run
+from dpmo_cli.outputs.run_file import RUN_AGAIN, RUN_FILE, Run
 from dpmo_cli.outputs.schema import OK
 from dpmo_cli.review.run import automatic_records
 from dpmo_cli.sam.calibration import Calibration, fit_curve
@@ -115,10 +115,10 @@ def calibrate(out: Path, decided: Mapping[Person, Correction]) -> Fit:
 def _weights_of(out: Path, run: Run) -> str:
     """The hash of the network's weights that a run was made with."""
     try:
-        settings = as_object(run.document.get("settings"), "settings")
-        return as_text(settings.get("weights_sha256"), "weights_sha256")
+        return as_text(run.settings(out).get("weights_sha256"), "weights_sha256")
     except ValueError as error:
-        raise InputError(out / RUN_FILE, f"is no run record ({error})", "convert again") from error
+        problem = f"is no run record of this dpmo ({error})"
+        raise InputError(out / RUN_FILE, problem, RUN_AGAIN) from error
 
 
 def _collect(out: Path, decided: Mapping[Person, Correction]) -> Points:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +17,9 @@ from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.masks.reasons import REASONS
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.findings import QUEUE_FILE
+from dpmo_cli.outputs.run_file import Run, photos_of
 from dpmo_cli.outputs.schema import ADDED_FROM, FAILED, INVALID
 
-RUN_FILE = "run.json"
 Ranks = NDArray[np.int32]
 """Rows of the queue, 0 for the worst."""
 Flags = NDArray[np.bool_]
@@ -221,24 +220,21 @@ def open_run(out: Path, root: Path | None = None) -> tuple[RunInfo, RunIndex]:
 
     Raises:
         UsageError: `out` holds no finished run, or there is no such root.
-        InputError: its queue can't be read.
+        InputError: its record or its queue can't be read.
     """
-    path = out / RUN_FILE
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        settings = dict(document["settings"])
-        checkpoint = document["config"].get("checkpoint")
-        named_root, dataset = str(document["root"]), str(document["dataset"])
-        extent = str(document["extent"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{path}: can't be read; give the folder of a finished run, or convert again"
-        ) from error
-    found_root = root or Path(named_root)
-    if not found_root.is_dir():
-        raise UsageError(f"{found_root}: no such folder; give that of the photos with --root")
+    run = Run.of(out)
+    photos = root or photos_of(out)
+    if not photos.is_dir():
+        raise UsageError(f"{photos}: no such folder; give that of the photos with --root")
+    config = run.document.get("config")
+    checkpoint = config.get("checkpoint") if isinstance(config, dict) else None
     info = RunInfo(
-        out, found_root, dataset, extent, settings, Path(checkpoint) if checkpoint else None
+        out=out,
+        root=photos,
+        dataset=run.dataset,
+        extent=run.extent,
+        settings=run.settings(out),
+        checkpoint=Path(checkpoint) if isinstance(checkpoint, str) else None,
     )
     return info, read_index(out / QUEUE_FILE)
 

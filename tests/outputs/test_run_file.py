@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dpmo_cli.errors import InputError
 from dpmo_cli.outputs.run_file import RUN_FILE, Run, root_of
 from tests.outputs.samples import DATASET, sample_records, write_run
 
@@ -26,21 +27,25 @@ def test_a_run_is_read(tmp_path: Path) -> None:
         pytest.param("{", id="cut"),
         pytest.param("[]", id="a list"),
         pytest.param('{"version": 99}', id="another version"),
-        pytest.param('{"version": 1, "splits": []}', id="no splits"),
-        pytest.param('{"version": 1, "splits": {"a/b": {}}}', id="a split that is a path"),
-        pytest.param('{"version": 1, "splits": {}, "dataset": "x"}', id="no extent"),
+        pytest.param('{"version": 1}', id="an older version"),
+        pytest.param('{"version": 2, "splits": []}', id="no splits"),
+        pytest.param('{"version": 2, "splits": {"a/b": {}}}', id="a split that is a path"),
+        pytest.param('{"version": 2, "splits": {}, "dataset": "x"}', id="no extent"),
+        pytest.param("[" * 100_000, id="nested too deep"),
     ],
 )
 def test_what_is_no_run_record(tmp_path: Path, text: str) -> None:
     (tmp_path / RUN_FILE).write_text(text)
-    with pytest.raises(ValueError, match=r"."):
-        Run.read(tmp_path / RUN_FILE)
+    with pytest.raises(InputError, match=r"run\.json: is no run record .*`dpmo convert`"):
+        Run.of(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("text", "root"),
     [
         pytest.param(json.dumps({"root": "/photos/\udc80"}), "/photos/\udc80", id="no UTF-8"),
+        pytest.param(json.dumps({"root": "/photos/\0"}), None, id="a NUL"),
+        pytest.param(json.dumps({"root": "/photos/\ud800"}), None, id="half a character"),
         pytest.param('{"root": 3}', None, id="a number"),
         pytest.param("{}", None, id="none"),
         pytest.param("[]", None, id="a list"),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.geometry.rle import frame_rle
 from dpmo_cli.outputs.corrected import Unfit
 from dpmo_cli.outputs.corrections import Correction, CorrectionsError, Person
@@ -190,12 +190,22 @@ def other_settings(out: Path) -> None:
     path.write_text(path.read_text().replace('"sam": "nano"', '"sam": "vit_b"'))
 
 
+def older_version(out: Path) -> None:
+    path = out / "run.json"
+    path.write_text(path.read_text().replace('"version": 2', '"version": 1', 1))
+
+
 UNREADY = {
     "no run": (shutil.rmtree, "holds no run"),
     "never finished": (lambda out: (out / "run.json").unlink(), "holds no finished run"),
     "a record is gone": (spoil_record, "its records can't be read"),
     "begun with other settings": (other_settings, "other settings"),
-    "a broken run record": (lambda out: (out / "run.json").write_text("{"), "can't be read"),
+    "a broken run record": (lambda out: (out / "run.json").write_text("{"), "is no run record"),
+    "a record nested too deep": (
+        lambda out: (out / "run.json").write_text("[" * 100_000),
+        "is no run record",
+    ),
+    "an older dpmo's run": (older_version, "version 1, not 2"),
 }
 
 
@@ -203,7 +213,7 @@ UNREADY = {
 def test_a_folder_without_a_finished_run_is_refused(spoil: object, why: str, out: Path) -> None:
     assert callable(spoil)
     spoil(out)
-    with pytest.raises(UsageError, match=why) as caught:
+    with pytest.raises((UsageError, InputError), match=why) as caught:
         apply_corrections(out, MADE)
     assert "`dpmo convert`" in str(caught.value)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from dpmo_cli.geometry.rle import frame_rle
 from dpmo_cli.outputs.parquet import write_queue
 from dpmo_cli.outputs.records import ImageInfo, ImageRecord, write_record
-from dpmo_cli.outputs.schema import RECORD_SCHEMA
+from dpmo_cli.outputs.schema import RECORD_SCHEMA, SCHEMA_VERSION
 
 SPACING_PX = 20
 RADIUS_PX = 8
@@ -88,7 +88,7 @@ def draw_run(
     (out / ".dpmo" / "lock").touch()
     write_queue(out / "review" / "queue.parquet", lambda: iter(records), "csv")
     run = {
-        "version": 1,
+        "version": SCHEMA_VERSION,
         "dataset": "csv",
         "root": str(root),
         "extent": "nnec",
@@ -104,6 +104,8 @@ def draw_run(
             "ownership": "logit",
         },
         "config": {"checkpoint": None},
+        "counts": {},
+        "splits": {record.info.split: {"counts": {}} for record in records},
     }
     (out / "run.json").write_text(json.dumps(run), encoding="utf-8")
     return out, root

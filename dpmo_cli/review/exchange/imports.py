@@ -11,6 +11,7 @@ from dpmo_cli.datasets.paths import resolve_inside
 from dpmo_cli.errors import DpmoError, InputError, UsageError
 from dpmo_cli.outputs.corrections import DELETED, REJECTED, Person
 from dpmo_cli.outputs.records import record_path
+from dpmo_cli.outputs.run_file import Run
 from dpmo_cli.review.decisions import Decision, Decisions, OverlapError, RefusedError
 from dpmo_cli.review.exchange import cvat, label_studio, labelme
 from dpmo_cli.review.exchange.changes import Change, ImageChanges, Terms
@@ -20,7 +21,6 @@ from dpmo_cli.review.exchange.manifest import Manifest, Tile, read_manifest
 from dpmo_cli.review.exchange.report import BROKEN, CHANGES, CONFLICT, NOTE, OVERLAP, Line, Report
 from dpmo_cli.review.exchange.shapes import Answers
 from dpmo_cli.review.people import load_people
-from dpmo_cli.review.run_index import RUN_FILE
 
 AUTO = "auto"
 COCO = "coco"
@@ -75,8 +75,7 @@ def import_tasks(out: Path, wanted: Import) -> tuple[str, Report]:
     """
     if not wanted.reviewer.strip():
         raise UsageError("--reviewer is empty; give a name")
-    if not (out / RUN_FILE).is_file():
-        raise UsageError(f"{out}: holds no finished run; give the folder that `dpmo convert` wrote")
+    Run.of(out)
     manifest = read_manifest(wanted.manifest or _find_manifest(wanted.path))
     format_, answers = _read(wanted, manifest)
     report = Report()
