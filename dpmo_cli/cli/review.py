@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -258,19 +258,24 @@ def _corrections(out: Path) -> Iterator[Iterator[Correction]]:
     """What stands in the log of a run; nothing where nobody has decided.
 
     Raises:
-        UsageError: the log is gone, but its decisions have been applied.
+        UsageError: the log, or a part of it that has been applied, is gone.
     """
+    from dpmo_cli.outputs.corrections import CorrectionsError, persons_of
     from dpmo_cli.review.decisions import Decisions
 
-    if (out / DECISIONS_FILE).exists():
+    path, snapshot = out / DECISIONS_FILE, out / CORRECTIONS_FILE
+    mend = "restore the log from a copy, or run `dpmo convert --discard-corrections`"
+    if path.exists():
         with Decisions(out) as decisions:
+            # A damaged snapshot is made again; only what it names can be missed.
+            with suppress(CorrectionsError):
+                lost = decisions.lacks(persons_of(snapshot))
+                if lost is not None:
+                    raise UsageError(f"{path}: lacks {lost}, which has been applied; {mend}")
             yield decisions.corrections()
         return
-    if (out / CORRECTIONS_FILE).exists():
-        raise UsageError(
-            f"{out / DECISIONS_FILE}: is missing, but decisions of it have been applied; restore "
-            "it, or run `dpmo convert --discard-corrections`"
-        )
+    if snapshot.exists():
+        raise UsageError(f"{path}: is missing, but decisions of it have been applied; {mend}")
     yield iter(())
 
 

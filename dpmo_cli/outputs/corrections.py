@@ -128,6 +128,11 @@ def splits_of(path: Path) -> list[str]:
     return [split for split, _ in groupby(one.person.split for one in _walk(path))]
 
 
+def persons_of(path: Path) -> Iterator[Person]:
+    """Yield whom the decisions of a snapshot are about, in order. Raises CorrectionsError."""
+    return (one.person for one in _walk(path))
+
+
 def _tables(corrections: Iterable[Correction]) -> Iterator[pa.Table]:
     rest = iter(corrections)
     while batch := list(islice(rest, _BATCH_ROWS)):

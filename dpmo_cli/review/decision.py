@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import UnionType
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.rle import Rle, WindowXYXY, rle_window
@@ -17,6 +18,27 @@ COLUMNS = (
     " source, seconds, image, seen_x, seen_y, time, replaces, restores"
 )
 """How the log keeps a decision; `values_of` gives them, without the id, `decision_of` reads."""
+_KINDS: Mapping[str, type | UnionType] = {
+    "split": str,
+    "image_id": int,
+    "point_id": int,
+    "verdict": str,
+    "mask": str | None,
+    "height": int | None,
+    "width": int | None,
+    "point_x": float | None,
+    "point_y": float | None,
+    "reviewer": str,
+    "source": str,
+    "seconds": float | None,
+    "image": str,
+    "seen_x": float | None,
+    "seen_y": float | None,
+    "time": str,
+    "replaces": int | None,
+    "restores": int | None,
+}
+"""What SQLite itself does not see to: its columns take values of any kind."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +185,21 @@ def values_of(decision: Decision) -> list[object]:
 
 
 def decision_of(row: sqlite3.Row) -> Decision:
-    """The decision of a row of COLUMNS."""
+    """The decision of a row of COLUMNS.
+
+    Raises:
+        ValueError: the row is damaged: `check` would not have let it in.
+    """
+    for name, kind in _KINDS.items():
+        if not isinstance(row[name], kind):
+            raise ValueError(f"{name} is {row[name]!r:.40}")
     person = Person(row["split"], row["image_id"], row["point_id"])
+    if not -(2**31) <= person.point_id < 2**31:
+        raise ValueError(f"point_id is {person.point_id}")
     rle: Rle | None = None
     if row["mask"] is not None:
         rle = {"size": [row["height"], row["width"]], "counts": row["mask"]}
-    return Decision(
+    decision = Decision(
         person=person,
         verdict=row["verdict"],
         rle=rle,
@@ -183,6 +214,8 @@ def decision_of(row: sqlite3.Row) -> Decision:
         replaces=row["replaces"],
         restores=row["restores"],
     )
+    check(decision)
+    return decision
 
 
 def _number(value: float | None) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -43,6 +43,7 @@ WAIT_S = 30.0
 _APPLICATION_ID = 0x64706D6F  # "dpmo": tells our files from those of other programs
 _VERSION = 1
 _UNDO = "undo"
+_RESTORE = "restore it from a copy, or move it away to begin anew"
 
 _SCHEMA = (
     """CREATE TABLE decisions (
@@ -242,7 +243,18 @@ class Decisions:
                 [OPEN],
             )
             for row in cursor:
-                yield decision_of(row).as_correction()
+                yield self._decision(row).as_correction()
+
+    def lacks(self, persons: Iterable[Person]) -> Person | None:
+        """The first of some persons whom no decision is about; None where there is none."""
+        with self._errors():
+            for person in persons:
+                found = self._connection.execute(
+                    f"SELECT 1 FROM decisions WHERE {_OF_PERSON} LIMIT 1", person_key(person)
+                )
+                if found.fetchone() is None:
+                    return person
+        return None
 
     def history(self, person: Person) -> list[Decision]:
         """All decisions about a person, the first one first."""
@@ -282,7 +294,7 @@ class Decisions:
             cursor = self._connection.execute(
                 f"SELECT {COLUMNS} FROM decisions ORDER BY split, image_id, point_id, id"
             )
-            for person, group in groupby(map(decision_of, cursor), lambda one: one.person):
+            for person, group in groupby(map(self._decision, cursor), lambda one: one.person):
                 yield person, list(group)
 
     def next_point_id(self, split: str, image_id: int) -> int:
@@ -348,8 +360,10 @@ class Decisions:
         return found[0] if found else None
 
     def _by_id(self, number: int) -> Decision:
-        (found,) = self._select("id = ?", [number])
-        return found
+        found = self._select("id = ?", [number])
+        if not found:
+            raise DecisionsError(self.path, f"decision {number} is missing", _RESTORE)
+        return found[0]
 
     def _effective(self, decision: Decision) -> Decision | None:
         """The decision that an undo went back to, None for none; any other decision itself."""
@@ -362,7 +376,14 @@ class Decisions:
             rows = self._connection.execute(
                 f"SELECT {COLUMNS} FROM decisions WHERE {condition}", values
             ).fetchall()
-        return [decision_of(row) for row in rows]
+        return [self._decision(row) for row in rows]
+
+    def _decision(self, row: sqlite3.Row) -> Decision:
+        try:
+            return decision_of(row)
+        except (ValueError, TypeError, OverflowError) as error:
+            problem = f"decision {row['id']} is damaged ({error})"
+            raise DecisionsError(self.path, problem, _RESTORE) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -390,5 +411,4 @@ class Decisions:
             mend = "check space and permissions, and that the folder is on a local disk"
             raise DecisionsError(self.path, f"can't be used ({error})", mend) from error
         except sqlite3.DatabaseError as error:
-            mend = "restore it from a copy, or move it away to begin anew"
-            raise DecisionsError(self.path, f"is damaged ({error})", mend) from error
+            raise DecisionsError(self.path, f"is damaged ({error})", _RESTORE) from error

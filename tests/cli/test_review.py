@@ -151,6 +151,25 @@ def test_applied_decisions_without_their_log_are_refused(out: Path, dpmo: Dpmo) 
     assert tree(out, without=[]) == before
 
 
+@pytest.mark.parametrize("kept", [0, 2], ids=["all", "some"])
+def test_applied_decisions_that_the_log_has_lost_are_refused(
+    kept: int, out: Path, dpmo: Dpmo, crowd: Crowd
+) -> None:
+    made = list(decide(out).values())
+    dpmo("review", "apply", "out")
+    (out / "review/decisions.sqlite").unlink()
+    with Decisions(out) as decisions:
+        for one in made[:kept]:
+            decisions.decide(one, expected=None)
+    before = tree(out, without=LOGS)
+    outcome = dpmo("review", "apply", "out")
+    assert outcome.code == 2
+    assert "decisions.sqlite: lacks train, image 1, point" in outcome.lines[0]
+    assert tree(out, without=LOGS) == before
+    assert dpmo("convert", "--root", crowd.root, "--out", "out", "--discard-corrections").code == 0
+    assert dpmo("review", "apply", "out").code == 0
+
+
 @pytest.mark.parametrize("folder", ["nowhere", "empty", "file"])
 def test_a_folder_that_holds_no_run(folder: str, dpmo: Dpmo, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()

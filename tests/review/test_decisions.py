@@ -330,6 +330,43 @@ def newer(path: Path) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        pytest.param("mask = 'zz'", "run lengths", id="no run lengths"),
+        pytest.param("mask = ''", "run lengths", id="an empty mask"),
+        pytest.param("height = -5", "", id="a height below zero"),
+        pytest.param("height = NULL", "", id="no height"),
+        pytest.param("verdict = 'eaten'", "no verdict", id="an unknown verdict"),
+        pytest.param("image_id = 'abc'", "image_id is 'abc'", id="an id of letters"),
+        pytest.param("point_id = 1 << 40", "point_id", id="an id too large"),
+        pytest.param("reviewer = x'ff00'", "reviewer is b", id="a reviewer of bytes"),
+    ],
+)
+def test_a_damaged_decision_is_one_clear_line(change: str, why: str, tmp_path: Path) -> None:
+    with Decisions(tmp_path) as decisions:
+        decisions.decide(corrected(), expected=None)
+    with sqlite3.connect(decisions.path) as connection:
+        connection.execute(f"UPDATE decisions SET {change}")
+    connection.close()
+    with Decisions(tmp_path) as decisions:
+        for read in (decisions.latest, lambda: list(decisions.corrections())):
+            with pytest.raises(DecisionsError, match=rf"decision 1 is damaged \(.*{why}") as caught:
+                read()
+            assert str(caught.value).startswith(f"{decisions.path}: ")
+
+
+def test_undo_to_a_decision_that_is_gone_is_one_clear_line(tmp_path: Path) -> None:
+    with Decisions(tmp_path) as decisions:
+        first = decisions.decide(corrected(), expected=None)
+        second = decisions.decide(decision(verdict="rejected"), expected=first.id)
+        with sqlite3.connect(decisions.path) as connection:
+            connection.execute("DELETE FROM decisions WHERE id = 1")
+        connection.close()
+        with pytest.raises(DecisionsError, match="decision 1 is missing"):
+            decisions.undo(PERSON, expected=second.id, reviewer="ada")
+
+
 UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no database": (lambda path: path.write_text("decisions, decisions, decisions " * 99), "damag"),
     "torn": (torn, "is damaged"),
