@@ -29,7 +29,7 @@ def export(
     images: Annotated[
         str | None,
         typer.Option(
-            help="link, copy or none: the photos of yolo-seg and boxes [link], parquet [copy]."
+            help="link, copy or none. Default: link for yolo-seg and boxes, copy for parquet."
         ),
     ] = None,
     per_image: Annotated[

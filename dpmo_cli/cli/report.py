@@ -15,7 +15,7 @@ def report(
     out: Annotated[Path, typer.Argument(help="The folder that a run has written.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The page to write [default: OUT/report.html]."),
+        typer.Option("--output", "-o", help="The page to write Default: OUT/report.html."),
     ] = None,
     *,
     root: Annotated[

@@ -38,7 +38,7 @@ def visualize(
         str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="Draw this part of one image, px.")
     ] = None,
     max_side: Annotated[
-        int | None, typer.Option(min=16, help="Longest side of a picture, px [default: 2400].")
+        int | None, typer.Option(min=16, help="Longest side of a picture, px. Default: 2400.")
     ] = None,
 ) -> None:
     """Draw masks in distinct colours over the photos, with discs, points and review flags.
@@ -49,7 +49,7 @@ def visualize(
 
     from dpmo_cli.datasets.images import read_photo
     from dpmo_cli.outputs.atomic import atomic_path
-    from dpmo_cli.outputs.gallery import find_image, list_images, read_people, sample_images
+    from dpmo_cli.outputs.gallery import find_image, images_of, read_people, sample_images
     from dpmo_cli.outputs.overlay import MAX_SIDE, draw_overlay
     from dpmo_cli.outputs.run_file import photos_of
     from dpmo_cli.outputs.sheet import add_key, contact_sheet
@@ -58,7 +58,7 @@ def visualize(
         raise UsageError(f"{output} is no name of a PNG; let it end in .png")
     if bool(image) == (sample is not None):
         raise UsageError("name images with --image NAME, or take some with --sample N")
-    images = list_images(out, split)
+    images = images_of(out, split)
     names = list(dict.fromkeys(image or []))
     shown = [find_image(images, name) for name in names] or sample_images(images, sample or 0, seed)
     if not shown:

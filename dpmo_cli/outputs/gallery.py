@@ -16,28 +16,18 @@ import pyarrow.parquet as pq
 
 from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.geometry.rle import rle_window
-from dpmo_cli.outputs.coco import iter_coco
 from dpmo_cli.outputs.findings import QUEUE_FILE, annotations_file
+from dpmo_cli.outputs.finished import MEND, RunImage, list_images
 from dpmo_cli.outputs.overlay import Person
 from dpmo_cli.outputs.schema import OK, SHARED
 
-_MEND = "see `dpmo validate`, and convert again"
 _COLUMNS = ["x", "y", "radius_px", "status", "flagged", "rle"]
 _WORST_COLUMNS = [
-    "split", "image", "point_id", "x", "y", "radius_px", "status", "reasons", "score", "bbox",
-    "rle",
+    "split", "image", "image_id", "point_id", "x", "y", "radius_px", "status", "reasons", "score",
+    "bbox", "rle",
 ]  # fmt: skip
 _WORST_ROWS = 256
 """Rows of the queue that are read at once: the worst masks stand at its head."""
-
-
-@dataclass(frozen=True)
-class ShownImage:
-    """An image of a run: file name relative to the dataset's root, (H, W) in px."""
-
-    split: str
-    file_name: str
-    size_hw: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,7 @@ class WorstMask:
         reasons: why a person should look at it.
     """
 
-    image: ShownImage
+    image: RunImage
     point_id: int
     point_xy: tuple[float, float]
     radius_px: float | None
@@ -78,7 +68,7 @@ class WorstMask:
     reasons: tuple[str, ...]
 
 
-def list_images(out: Path, split: str | None = None) -> list[ShownImage]:
+def images_of(out: Path, split: str | None = None) -> list[RunImage]:
     """Return the images of a run that could be read, of all splits or one, in order.
 
     Raises:
@@ -93,10 +83,10 @@ def list_images(out: Path, split: str | None = None) -> list[ShownImage]:
         if split not in splits:
             raise UsageError(f"{out} has no split {split}; it has {', '.join(splits)}")
         paths = [out / annotations_file(split)]
-    return [image for path in paths for image in _images_in(path)]
+    return [image for path in paths for image in list_images(out, path.stem)]
 
 
-def find_image(images: Sequence[ShownImage], name: str) -> ShownImage:
+def find_image(images: Sequence[RunImage], name: str) -> RunImage:
     """Return the image of a name: its whole file name, or the last part with or without suffix.
 
     Raises:
@@ -117,13 +107,13 @@ def find_image(images: Sequence[ShownImage], name: str) -> ShownImage:
     raise UsageError(f"no image of the run is named {name}{hint}")
 
 
-def sample_images(images: Sequence[ShownImage], count: int, seed: int) -> list[ShownImage]:
+def sample_images(images: Sequence[RunImage], count: int, seed: int) -> list[RunImage]:
     """Return `count` images, or all where there are fewer, the same for the same seed."""
     chosen = random.Random(seed).sample(range(len(images)), min(count, len(images)))
     return [images[index] for index in sorted(chosen)]
 
 
-def read_people(out: Path, image: ShownImage) -> People:
+def read_people(out: Path, image: RunImage) -> People:
     """Return the points of an image with their masks.
 
     Raises:
@@ -137,7 +127,7 @@ def read_people(out: Path, image: ShownImage) -> People:
         rows = table.to_pylist()
         persons = [_person(row) for row in rows if math.isfinite(row["x"] + row["y"])]
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(path, f"can't be read ({error})", _MEND) from error
+        raise InputError(path, f"can't be read ({error})", MEND) from error
     return People(
         persons=tuple(persons),
         points=len(rows),
@@ -165,7 +155,7 @@ def worst_masks(out: Path, count: int) -> list[WorstMask]:
                 if len(found) == count:
                     break
     except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(path, f"can't be read ({error})", _MEND) from error
+        raise InputError(path, f"can't be read ({error})", MEND) from error
     return found
 
 
@@ -173,7 +163,7 @@ def _worst(row: dict[str, Any]) -> WorstMask:
     height, width = row["rle"]["size"]
     x, y, w, h = row["bbox"]
     return WorstMask(
-        image=ShownImage(row["split"], row["image"], (height, width)),
+        image=RunImage(row["split"], row["image_id"], row["image"], (height, width)),
         point_id=row["point_id"],
         point_xy=(row["x"], row["y"]),
         radius_px=row["radius_px"],
@@ -194,17 +184,3 @@ def _person(row: dict[str, Any]) -> Person:
         mask=mask,
         window_xyxy=window_xyxy,
     )
-
-
-def _images_in(path: Path) -> list[ShownImage]:
-    images = []
-    try:
-        for member, value in iter_coco(path):
-            if member == "annotations":
-                break
-            if member == "images":
-                size_hw = (int(value["height"]), int(value["width"]))
-                images.append(ShownImage(path.stem, str(value["file_name"]), size_hw))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(path, f"is no annotation file of a run ({error})", _MEND) from error
-    return images

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpmo_cli.errors import InputError
-from dpmo_cli.outputs.gallery import People, ShownImage, WorstMask, read_people
+from dpmo_cli.outputs.finished import RunImage
+from dpmo_cli.outputs.gallery import People, WorstMask, read_people
 from dpmo_cli.outputs.overlay import Person, Picture, WindowXYXY, draw_overlay
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PhotoReader = Callable[[ShownImage], Picture]
+PhotoReader = Callable[[RunImage], Picture]
 """Gives the (H, W, 3) photo of an image of the run, or raises InputError."""
 
 _CROP_SIDE = 320
@@ -49,7 +50,7 @@ class Plate:
     source: str
     width: int
     height: int
-    image: ShownImage
+    image: RunImage
     counts: str = ""
     worst: WorstMask | None = None
 
@@ -69,7 +70,7 @@ class Plates:
 
 
 def draw_plates(
-    out: Path, photo: PhotoReader, worst: Sequence[WorstMask], sample: Sequence[ShownImage]
+    out: Path, photo: PhotoReader, worst: Sequence[WorstMask], sample: Sequence[RunImage]
 ) -> Plates:
     """Draw crops round masks, and whole images; each photo is read once, one at a time.
 
@@ -138,7 +139,7 @@ def _reaches(person: Person, crop_xyxy: WindowXYXY) -> bool:
     )
 
 
-def _whole(picture: Picture, image: ShownImage, people: People, most_bytes: int) -> Plate:
+def _whole(picture: Picture, image: RunImage, people: People, most_bytes: int) -> Plate:
     """Draw a whole image without discs, which would cover it, in at most about so many bytes."""
     from PIL import Image
 

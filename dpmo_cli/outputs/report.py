@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpmo_cli.outputs.atomic import write_text
-from dpmo_cli.outputs.gallery import list_images, sample_images, worst_masks
+from dpmo_cli.outputs.gallery import images_of, sample_images, worst_masks
 from dpmo_cli.outputs.page import render_page
 from dpmo_cli.outputs.plates import PhotoReader, Plates, draw_plates
 from dpmo_cli.outputs.run_file import RUN_FILE, Run
@@ -52,7 +52,7 @@ def write_report(
     run = Run.of(out)
     statistics = read_statistics(out, run)
     worst = worst_masks(out, WORST)
-    images = sample_images(list_images(out), sample, seed) if run.split_counts else []
+    images = sample_images(images_of(out), sample, seed) if run.split_counts else []
     if photo is None:
         plates = Plates(problems=[f"{RUN_FILE} does not say where the photos are"])
     else:

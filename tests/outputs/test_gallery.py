@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dpmo_cli.errors import InputError, UsageError
+from dpmo_cli.outputs.finished import RunImage
 from dpmo_cli.outputs.gallery import (
-    ShownImage,
     find_image,
-    list_images,
+    images_of,
     read_people,
     sample_images,
     worst_masks,
@@ -17,7 +17,7 @@ from dpmo_cli.outputs.gallery import (
 from tests.outputs.samples import pixels_of, sample_records, write_run
 
 NAMES = ("a/IMG_1.jpg", "a/IMG_2.jpg", "b/IMG_2.jpg", "b/IMG_3.png", "b/IMG_3.jpg")
-IMAGES = [ShownImage("train", name, (4, 4)) for name in NAMES]
+IMAGES = [RunImage("train", 1, name, (4, 4)) for name in NAMES]
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_images_that_could_be_read(out: Path) -> None:
-    assert [(image.split, image.file_name, image.size_hw) for image in list_images(out)] == [
+    assert [(image.split, image.file_name, image.size_hw) for image in images_of(out)] == [
         ("test", "images/f.jpg", (64, 30)),
         ("train", "images/a b.jpg", (40, 56)),
         ("train", "images/c,ä.jpg", (33, 47)),
         ("train", "images/d.jpg", (5, 4)),
     ]
-    assert [image.file_name for image in list_images(out, "test")] == ["images/f.jpg"]
+    assert [image.file_name for image in images_of(out, "test")] == ["images/f.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_an_image_is_not_found(name: str, problem: str) -> None:
 
 
 def test_a_sample_is_the_same_for_the_same_seed() -> None:
-    images = [ShownImage("train", f"{index}.jpg", (1, 1)) for index in range(50)]
+    images = [RunImage("train", 1, f"{index}.jpg", (1, 1)) for index in range(50)]
     first = sample_images(images, 5, seed=1)
     assert first == sample_images(images, 5, seed=1) != sample_images(images, 5, seed=2)
     assert len(set(first)) == 5
@@ -73,7 +73,7 @@ def test_a_sample_is_the_same_for_the_same_seed() -> None:
 
 
 def test_people_are_the_rows(out: Path) -> None:
-    images = {image.file_name: image for image in list_images(out)}
+    images = {image.file_name: image for image in images_of(out)}
     record = sample_records()[0]
     people = read_people(out, images["images/a b.jpg"])
     assert people.counts == "7 people, 4 masks, 4 to review"
@@ -102,7 +102,7 @@ def test_people_are_the_rows(out: Path) -> None:
 def test_points_that_cannot_be_drawn_are_counted(
     out: Path, name: str, counts: str, persons: int
 ) -> None:
-    people = read_people(out, ShownImage("train", name, (1, 1)))
+    people = read_people(out, RunImage("train", 1, name, (1, 1)))
     assert (people.counts, len(people.persons)) == (counts, persons)
 
 
@@ -119,7 +119,7 @@ def test_the_worst_masks_are_the_head_of_the_queue(out: Path) -> None:
         (row["image"], row["point_id"]) for row in rows[:4]
     ]
     first = found[0]
-    sizes = {image.file_name: image.size_hw for image in list_images(out)}
+    sizes = {image.file_name: image.size_hw for image in images_of(out)}
     assert first.image.size_hw == sizes[first.image.file_name]
     assert (first.point_xy, list(first.bbox_xywh)) == (
         (rows[0]["x"], rows[0]["y"]),
@@ -132,12 +132,12 @@ def test_the_worst_masks_are_the_head_of_the_queue(out: Path) -> None:
 
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="dpmo convert"):
-        list_images(tmp_path)
+        images_of(tmp_path)
 
 
 def test_no_split(out: Path) -> None:
     with pytest.raises(UsageError, match="no split val; it has test, train"):
-        list_images(out, "val")
+        images_of(out, "val")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"images":[3]}', '{"images":[{"id":1}]}', "[" * 9999])
@@ -145,7 +145,7 @@ def test_broken_annotations(tmp_path: Path, text: str) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "train.json").write_text(text)
     with pytest.raises(InputError, match=r"train\.json"):
-        list_images(tmp_path)
+        images_of(tmp_path)
 
 
 @pytest.mark.parametrize("data", [None, b"", b"PAR1" * 9])

@@ -14,7 +14,8 @@ import pytest
 
 from dpmo_cli.geometry.extents import EXTENT_MEANINGS, EXTENTS
 from dpmo_cli.masks.reasons import REASONS
-from dpmo_cli.outputs.gallery import ShownImage, WorstMask
+from dpmo_cli.outputs.finished import RunImage
+from dpmo_cli.outputs.gallery import WorstMask
 from dpmo_cli.outputs.page import printable, render_page
 from dpmo_cli.outputs.plates import Plate, Plates
 from dpmo_cli.outputs.run_file import Run
@@ -127,7 +128,7 @@ def test_equal_runs_give_equal_pages(out: Path) -> None:
 
 
 def hostile_plates() -> Plates:
-    image = ShownImage(HOSTILE, HOSTILE, (4, 4))
+    image = RunImage(HOSTILE, 1, HOSTILE, (4, 4))
     worst = WorstMask(image, 3, (1.0, 1.0), None, (0, 0, 1, 1), None, (HOSTILE,))
     return Plates(
         [Plate(PIXEL, 4, 4, image, worst=worst)],

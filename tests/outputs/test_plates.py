@@ -13,7 +13,8 @@ from PIL import Image
 
 from dpmo_cli.errors import InputError
 from dpmo_cli.outputs import plates
-from dpmo_cli.outputs.gallery import ShownImage, WorstMask, list_images, worst_masks
+from dpmo_cli.outputs.finished import RunImage
+from dpmo_cli.outputs.gallery import WorstMask, images_of, worst_masks
 from dpmo_cli.outputs.overlay import Picture
 from dpmo_cli.outputs.plates import Plate, crop_round, draw_plates
 from tests.outputs.samples import make_info, make_record, make_rows, sample_records, write_run
@@ -24,7 +25,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("run"), sample_records())
 
 
-def gray(image: ShownImage) -> Picture:
+def gray(image: RunImage) -> Picture:
     return np.full((*image.size_hw, 3), 90, np.uint8)
 
 
@@ -42,7 +43,7 @@ def mask_at(
     radius_px: float | None = 5.0,
 ) -> WorstMask:
     point_xy = (bbox_xywh[0], bbox_xywh[1])
-    return WorstMask(ShownImage("train", "a", size_hw), 0, point_xy, radius_px, bbox_xywh, 0.1, ())
+    return WorstMask(RunImage("train", 1, "a", size_hw), 0, point_xy, radius_px, bbox_xywh, 0.1, ())
 
 
 @pytest.mark.parametrize(
@@ -67,11 +68,11 @@ def test_crop(mask: WorstMask, crop_xyxy: tuple[int, int, int, int]) -> None:
 def test_plates_come_in_the_order_asked_for_and_read_each_photo_once(out: Path) -> None:
     read: list[str] = []
 
-    def photo(image: ShownImage) -> Picture:
+    def photo(image: RunImage) -> Picture:
         read.append(image.file_name)
         return gray(image)
 
-    worst, sample = worst_masks(out, 6), list_images(out)
+    worst, sample = worst_masks(out, 6), images_of(out)
     drawn = draw_plates(out, photo, worst, sample)
     assert [plate.worst for plate in drawn.worst] == worst
     assert [plate.image for plate in drawn.sample] == sample
@@ -132,13 +133,13 @@ def test_only_people_who_reach_into_a_crop_are_drawn(
 
 
 def test_photos_that_cannot_be_read_are_problems(out: Path) -> None:
-    def photo(image: ShownImage) -> Picture:
+    def photo(image: RunImage) -> Picture:
         if image.file_name.startswith("images/a"):
             raise InputError(image.file_name, "is missing", "copy it")
         return gray(image)
 
     worst = worst_masks(out, 9)
-    drawn = draw_plates(out, photo, worst, list_images(out, "train"))
+    drawn = draw_plates(out, photo, worst, images_of(out, "train"))
     assert drawn.problems == ["images/a b.jpg: is missing; copy it"]
     assert [plate.worst for plate in drawn.worst] == [
         one for one in worst if one.image.file_name != "images/a b.jpg"
@@ -147,10 +148,10 @@ def test_photos_that_cannot_be_read_are_problems(out: Path) -> None:
 
 
 def test_many_images_are_drawn_smaller(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noise(image: ShownImage) -> Picture:
+    def noise(image: RunImage) -> Picture:
         return np.random.default_rng(0).integers(0, 256, (*image.size_hw, 3), dtype=np.uint8)
 
-    sample = list_images(out, "train")[:1]
+    sample = images_of(out, "train")[:1]
     large = draw_plates(out, noise, [], sample).sample[0]
     assert large.width > 200
     monkeypatch.setattr(plates, "_SAMPLE_BYTES", len(large.source) // 4)
