@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,13 +25,15 @@ _WORST_COLUMNS = [
     "split", "image", "image_id", "point_id", "x", "y", "radius_px", "status", "reasons", "score",
     "bbox", "rle",
 ]  # fmt: skip
+_FAR_PX = 2.0**31
+"""Points beyond this can't be drawn, NaN neither."""
 _WORST_ROWS = 256
 """Rows of the queue that are read at once: the worst masks stand at its head."""
 
 
 @dataclass(frozen=True)
 class People:
-    """The points of an image, and how many there are, undrawable ones (NaN) included."""
+    """The points of an image, and how many there are, undrawable ones (NaN, far away) included."""
 
     persons: tuple[Person, ...]
     points: int
@@ -125,7 +126,7 @@ def read_people(out: Path, image: RunImage) -> People:
         with path.open("rb") as file:
             table = pq.read_table(file, columns=_COLUMNS, filters=of_image, partitioning=None)
         rows = table.to_pylist()
-        persons = [_person(row) for row in rows if math.isfinite(row["x"] + row["y"])]
+        persons = [_person(row) for row in rows if abs(row["x"]) + abs(row["y"]) < _FAR_PX]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(path, f"can't be read ({error})", MEND) from error
     return People(

@@ -205,9 +205,9 @@ def _finite(column: pa.ChunkedArray) -> Floats:
 
 
 def _log_histogram(column: pa.ChunkedArray, per_decade: int) -> Histogram:
-    """Bins of equal ratio from the least positive value to the largest; 1 to 10 without any."""
+    """Bins of equal ratio from the least value above 0.001 to the largest; 1 to 10 without any."""
     values = _finite(column)
-    values = values[values > 0]
+    values = values[values > 1e-3]
     low, high = (values.min(), values.max()) if len(values) else (1.0, 9.0)
     # The margin keeps a value that is an edge, like 10, on its side of it.
     first = np.floor(np.log10(low) * per_decade + 1e-9)

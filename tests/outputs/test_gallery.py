@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dpmo_cli.errors import InputError, UsageError
@@ -157,3 +159,18 @@ def test_a_broken_queue(tmp_path: Path, data: bytes | None) -> None:
         read_people(tmp_path, IMAGES[0])
     with pytest.raises(InputError, match=r"queue\.parquet"):
         worst_masks(tmp_path, 1)
+
+
+@pytest.mark.parametrize("x", [1e300, float("inf"), 2.0**32])
+def test_points_far_away_are_not_drawn(x: float, out: Path) -> None:
+    path = out / "review" / "queue.parquet"
+    rows = pq.read_table(path, partitioning=None)
+    image = images_of(out)[0]
+    before = read_people(out, image)
+    first = rows.to_pylist()
+    at = next(n for n, row in enumerate(first) if row["image"] == image.file_name)
+    first[at]["x"] = x
+    pq.write_table(pa.Table.from_pylist(first, schema=rows.schema), path)
+    people = read_people(out, image)
+    assert people.points == before.points
+    assert len(people.persons) == len(before.persons) - 1

@@ -207,3 +207,10 @@ def test_a_million_points_in_seconds(tmp_path: Path) -> None:
     assert time.process_time() - begin < 10
     assert statistics.score.total == statistics.by_reason["low_score"] == count
     assert int(statistics.crowds.people.sum()) == count
+
+
+def test_sizes_near_nothing_are_left_out_of_the_figures(tmp_path: Path) -> None:
+    rows: list[Row] = [{"radius_px": 1e-300}, {"radius_px": 4.0}, {"radius_px": 5.0}]
+    radius = statistics_of(tmp_path, rows).radius_px
+    assert radius.edges[0] > 0
+    assert (radius.missing, radius.median) == (1, 4.5)
