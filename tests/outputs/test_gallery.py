@@ -162,13 +162,18 @@ def test_a_broken_queue(tmp_path: Path, data: bytes | None) -> None:
 
 
 @pytest.mark.parametrize("x", [1e300, float("inf"), 2.0**32])
-def test_points_far_away_are_not_drawn(x: float, out: Path) -> None:
+def test_points_far_away_are_not_drawn(x: float, tmp_path: Path) -> None:
+    out = write_run(tmp_path, sample_records())
     path = out / "review" / "queue.parquet"
     rows = pq.read_table(path, partitioning=None)
     image = images_of(out)[0]
     before = read_people(out, image)
     first = rows.to_pylist()
-    at = next(n for n, row in enumerate(first) if row["image"] == image.file_name)
+    at = next(
+        n
+        for n, row in enumerate(first)
+        if row["image"] == image.file_name and row["status"] == "ok"
+    )
     first[at]["x"] = x
     pq.write_table(pa.Table.from_pylist(first, schema=rows.schema), path)
     people = read_people(out, image)
