@@ -285,3 +285,11 @@ def moments(out: Path) -> dict[str, int]:
         for path in everything
         if path.name != "lock"
     }
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Let SIGINT be heard also where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

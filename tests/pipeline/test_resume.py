@@ -113,14 +113,6 @@ def test_killed_at_every_file(
     assert count[0] == writes == files
 
 
-@pytest.fixture
-def heard() -> Iterator[None]:
-    """Let SIGINT be heard also where the tests run in the background of a shell."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("calls", [1, 3])

@@ -77,6 +77,7 @@ def serving(out: Path, *arguments: str) -> Iterator[Server]:
         process.communicate()
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_ends_it_at_once(out: Path) -> None:
     with serving(out, "--reviewer", "Ann") as server:
         status, body = server.request("GET", "/api/run")
