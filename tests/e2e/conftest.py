@@ -10,17 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.webdriver import WebDriver
 
 import dpmo_cli
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.review.decision import Decision
 from dpmo_cli.review.decisions import Decisions
-
-if TYPE_CHECKING:
-    from selenium.webdriver.chrome.webdriver import WebDriver
 
 SCENES = Path(dpmo_cli.__file__).parent / "trials" / "scenes"
 SIZE = (1366, 768)
@@ -54,7 +53,6 @@ def scenes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def driver() -> Iterator[WebDriver]:
     """Chromium without a window, of a laptop's size."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     helper = shutil.which("chromedriver")
     if chromium is None or helper is None:

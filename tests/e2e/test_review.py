@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.schema import annotation_id
 from dpmo_cli.review.decision import Decision
 from dpmo_cli.review.placed import PlacedMask, parse_mask
 from tests.e2e.conftest import SIZE, Page, annotations_of, run_dpmo, screen_of, start_server
-
-pytest.importorskip("selenium", reason="selenium is not installed; `make test-e2e` installs it")
-from selenium.webdriver.common.keys import Keys
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
