@@ -44,8 +44,8 @@ def detect_command(
 
 @app.command("inspect")
 def inspect_command(
-    dataset: Annotated[str, typer.Option(help="Name of the dataset, or auto.")],
     root: Annotated[Path, typer.Option(help="Folder of the dataset.")],
+    dataset: Annotated[str, typer.Option(help="Name of the dataset, or auto.")] = "auto",
     split: Annotated[
         str | None, typer.Option(help="Only this split; all labelled ones without it.")
     ] = None,
@@ -71,8 +71,8 @@ def inspect_command(
 
 @app.command("list")
 def list_command(
-    dataset: Annotated[str, typer.Option(help="Name of the dataset, or auto.")],
     root: Annotated[Path, typer.Option(help="Folder of the dataset.")],
+    dataset: Annotated[str, typer.Option(help="Name of the dataset, or auto.")] = "auto",
     split: Annotated[
         str | None, typer.Option(help="Only this split; all labelled ones without it.")
     ] = None,

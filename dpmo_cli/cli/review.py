@@ -116,7 +116,10 @@ def audit(
             },
         )
         return
-    print(f"{found.judged:,} of {counted(len(drawn.drawn), 'mask')} drawn of {drawn.population:,}")
+    print(
+        f"{counted(len(drawn.drawn), 'mask')} drawn of {drawn.population:,}, "
+        f"{found.judged:,} of them judged"
+    )
     for (name, _), one in zip(drawn.strata, found.strata, strict=True):
         print(f"{name:<26}{one.persons:>10,} masks{one.right:>6} of {one.judged} right")
     if found.judged:

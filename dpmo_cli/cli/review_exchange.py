@@ -140,7 +140,7 @@ def import_(
         say(
             f"dpmo: {counted(report.changes, 'decision')} {will}, "
             f"{counted(report.unchanged, 'shape')} unchanged, "
-            f"{report.already:,} decided so before, {report.refused:,} left"
+            f"{report.already:,} decided so before, {report.refused:,} not taken"
         )
     if report.refused:
         raise typer.Exit(EXIT_PARTIAL)

@@ -20,6 +20,7 @@ from dpmo_cli.masks.claims import Seconds
 from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.outputs.atomic import sha256_file
+from dpmo_cli.outputs.findings import DECISIONS_FILE
 from dpmo_cli.outputs.records import ImageInfo, ImageRecord
 from dpmo_cli.outputs.schema import ADDED_FROM, RECORD_SCHEMA
 from dpmo_cli.pipeline.finish import Finished, finish, peak_memory_bytes
@@ -199,6 +200,7 @@ def run_job(job: Job) -> Summary:
     begin = perf_counter()
     with Store(job.out) as store:
         _make_room(job, store)
+        _check_extent(job, store)
         if job.discard_corrections:
             store.discard_corrections()
         run = _Run(job, store)
@@ -233,6 +235,19 @@ def run_job(job: Job) -> Summary:
             perf_counter() - begin,
             finished.exit_code(job.max_failure_rate),
         )
+
+
+def _check_extent(job: Job, store: Store) -> None:
+    """See that what people decided about masks of one extent does not come to stand for another."""
+    if not (job.out / DECISIONS_FILE).exists() and not store.corrections.exists():
+        return
+    for split in store.splits():
+        manifest = store.manifest(split)
+        if manifest is not None and manifest.settings.extent != job.settings.extent:
+            raise UsageError(
+                f"--out {job.out}: holds decisions of a review about masks of the extent "
+                f"{manifest.settings.extent}; use another folder for {job.settings.extent}"
+            )
 
 
 def _changes(job: Job, store: Store) -> list[str]:

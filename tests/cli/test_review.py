@@ -119,6 +119,26 @@ def test_corrections_outlast_other_settings_until_discarded(
     assert rows_of(out)[1, 0]["rle"] == made["corrected"].rle
 
 
+@pytest.mark.parametrize("applied", [True, False])
+def test_decisions_about_one_extent_keep_others_out(
+    applied: bool, out: Path, dpmo: Dpmo, crowd: Crowd
+) -> None:
+    decide(out)
+    if applied:
+        assert dpmo("review", "apply", "out").code == 0
+    before = (out / "annotations" / "train.json").read_bytes()
+    for more in ((), ("--discard-corrections",), ("--force",)):
+        outcome = dpmo("convert", "--root", crowd.root, "--out", "out", "--extent", "head", *more)
+        assert outcome.code == 2
+        assert outcome.lines[-1] == (
+            "dpmo: error: --out out: holds decisions of a review about masks of the extent nnec; "
+            "use another folder for head"
+        )
+    assert (out / "annotations" / "train.json").read_bytes() == before
+    again = dpmo("convert", "--root", crowd.root, "--out", "out", "--json")
+    assert (again.code, again.json["changed"]) == (0, False)
+
+
 def test_decisions_about_a_changed_dataset_are_said_and_kept(
     out: Path, dpmo: Dpmo, crowd: Crowd
 ) -> None:

@@ -29,7 +29,7 @@ def test_there_and_back(run: World, back: Path, dpmo: Dpmo) -> None:
     done = dpmo("review", "import", run.out, run.to, "--reviewer", "ada")
     assert (done.code, done.stdout) == (0, "")
     assert done.lines == [
-        "dpmo: 0 decisions written, 18 shapes unchanged, 0 decided so before, 0 left"
+        "dpmo: 0 decisions written, 18 shapes unchanged, 0 decided so before, 0 not taken"
     ]
     tool = run.tool
     tile, shape = tool.find("train-1-0")

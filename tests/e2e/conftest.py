@@ -96,6 +96,10 @@ class Page:
         self.script("sessionStorage.clear()")
         self.open()
 
+    def leave(self) -> None:
+        """Leave the page, which asks its server for news while it is open."""
+        self.driver.get("about:blank")
+
     def wait(self, done: Callable[[], object], what: str) -> None:
         end = time.monotonic() + PATIENCE_S
         while not done():
@@ -232,13 +236,13 @@ def page(driver: WebDriver, scenes_run: Path, tmp_path: Path) -> Iterator[Page]:
     out = tmp_path / "out"
     shutil.copytree(scenes_run, out)
     process, address = start_server(out, "Ann")
+    opened = Page(driver, out, address)
     try:
-        opened = Page(driver, out, address)
         opened.fresh()
         yield opened
         assert opened.problems() == []
     finally:
-        driver.get("about:blank")
+        opened.leave()
         process.kill()
         process.communicate()
 

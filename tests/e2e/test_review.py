@@ -392,8 +392,8 @@ def test_what_was_clicked_comes_home(page: Page) -> None:
         assert annotation["attributes"]["reviewer"] == "Ann"
     # A server of the applied run shows the same.
     process, address = start_server(page.out, "Bob")
+    again = Page(page.driver, page.out, address)
     try:
-        again = Page(page.driver, page.out, address)
         again.fresh()
         again.filter(verdict="corrected")
         again.wait(lambda: again.state("person") and again.person() == corrected, "the corrected")
@@ -401,6 +401,7 @@ def test_what_was_clicked_comes_home(page: Page) -> None:
         for person in (rejected, deleted):
             assert again.row(person)["mask"] is None
     finally:
+        again.leave()
         process.kill()
         process.communicate()
     for person in (rejected, deleted):
@@ -417,4 +418,5 @@ def test_the_page_says_when_the_server_is_gone(page: Page) -> None:
     lost.wait(lambda: "does not answer" in lost.text("#toasts"), "the news")
     assert lost.decisions() == []
     # Chromium logs the lost connection.
+    lost.leave()
     page.driver.get_log("browser")
