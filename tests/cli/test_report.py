@@ -10,18 +10,14 @@ from PIL import Image
 
 from dpmo_cli.outputs.validate import validate_run
 from tests.conftest import Crowd, Dpmo
-from tests.outputs.samples import sample_records, write_run
+from tests.outputs.samples import sample_records, write_photos, write_run
 from tests.outputs.test_page import check
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    (tmp_path / "data" / "images").mkdir(parents=True)
     records = sample_records()
-    for record in records:
-        if record.info.height is not None and record.info.width is not None:
-            photo = Image.new("RGB", (record.info.width, record.info.height), (90, 120, 60))
-            photo.save(tmp_path / "data" / record.info.file_name)
+    write_photos(tmp_path / "data", records)
     return write_run(tmp_path / "out", records)
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dpmo_cli.cli.visualize import visualize
 from dpmo_cli.errors import DpmoError, InputError, UsageError
-from tests.outputs.samples import sample_records, write_run
+from tests.outputs.samples import sample_records, write_photos, write_run
 
 app = typer.Typer()
 app.command()(visualize)
@@ -22,12 +22,8 @@ runner = CliRunner()
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    (tmp_path / "data" / "images").mkdir(parents=True)
     records = sample_records()
-    for record in records:
-        if record.info.height is not None and record.info.width is not None:
-            photo = Image.new("RGB", (record.info.width, record.info.height), (90, 120, 60))
-            photo.save(tmp_path / "data" / record.info.file_name)
+    write_photos(tmp_path / "data", records)
     return write_run(tmp_path / "out", records)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from dpmo_cli.outputs.coco import write_coco
@@ -187,6 +188,15 @@ def counts_of(records: Sequence[ImageRecord]) -> Row:
         "masks": statuses["ok"],
         "by_status": dict(statuses),
     }
+
+
+def write_photos(root: Path, records: Sequence[ImageRecord]) -> None:
+    """Write a plain photo of its size for each record that has one."""
+    for record in records:
+        if record.info.height is not None and record.info.width is not None:
+            path = root / record.info.file_name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (record.info.width, record.info.height), (90, 120, 60)).save(path)
 
 
 def write_run(out: Path, records: Sequence[ImageRecord], extent: str = "nnec") -> Path:
