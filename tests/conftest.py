@@ -127,12 +127,13 @@ class FakeEngine:
         points_xy: NDArray[np.float64],
         labels: NDArray[np.int64],
         extent: str | None = None,
+        squares: NDArray[np.float64] | None = None,
     ) -> Iterator[Answer]:
         grid = torch.arange(self.cells, dtype=torch.float32)
         sizes = torch.tensor([2.0, 3.0, 5.0]) + encoded.embedding[0, 0, 0, 0] / 128
         for start in range(0, len(points_xy), self.batch):
-            chunk = slice(start, min(start + self.batch, len(points_xy)))
-            self.prompted += chunk.stop - chunk.start
+            chunk = np.arange(start, min(start + self.batch, len(points_xy)))
+            self.prompted += len(chunk)
             cells = torch.as_tensor(encoded.frame.to_cells(points_xy[chunk, 0]))
             x, y = cells.float().T
             distance = torch.sqrt(
@@ -141,7 +142,7 @@ class FakeEngine:
             )
             logits = 2 * (sizes[None, :, None, None] - distance[:, None])
             ious = torch.tensor([0.9, 0.8, 0.7]).repeat(len(x), 1)
-            yield Answer(chunk, logits, ious)
+            yield Answer(chunk, logits, ious, np.zeros((len(chunk), 2), dtype=np.int64))
 
 
 @pytest.fixture

@@ -117,11 +117,22 @@ class Frame:
         return max(self.valid_hw) / max(self.size_hw) * self.cells / self.frame_px
 
     def window_logits(
-        self, logits: NDArray[np.float32], window_xyxy: tuple[int, int, int, int]
+        self,
+        logits: NDArray[np.float32],
+        window_xyxy: tuple[int, int, int, int],
+        corner: tuple[int, int] = (0, 0),
     ) -> NDArray[np.float32]:
-        """Upsample (cells, cells) logits to a window of the crop, (h, w) float32.
+        """Upsample logits to a window of the crop, (h, w) float32.
 
         Equal to that window of `Sam.postprocess_masks`, up to rounding.
+
+        Args:
+            logits: (r, c) of the mask grid, at least the cells that the window needs.
+            window_xyxy: px of the crop, half open.
+            corner: column and row of the grid at which they begin.
+
+        Raises:
+            ValueError: cells that the window needs are missing.
         """
         x0, y0, x1, y1 = window_xyxy
         if x0 >= x1 or y0 >= y1:
@@ -131,5 +142,9 @@ class Frame:
         horizontal = composed_axis(self.cells, self.frame_px, valid_w, self.size_hw[1])
         rows, row_cells = vertical.rows(y0, y1)
         columns, column_cells = horizontal.rows(x0, x1)
-        window = rows @ logits[row_cells, column_cells] @ columns.T
+        top, left = row_cells.start - corner[1], column_cells.start - corner[0]
+        bottom, right = row_cells.stop - corner[1], column_cells.stop - corner[0]
+        if min(top, left) < 0 or bottom > logits.shape[0] or right > logits.shape[1]:
+            raise ValueError(f"logits of {logits.shape} from {corner} do not hold {window_xyxy}")
+        window = rows @ logits[top:bottom, left:right] @ columns.T
         return np.asarray(window, dtype=np.float32)

@@ -19,6 +19,8 @@ STABILITY_OFFSET = 1.0
 RAMP = 0.1
 """Logits over which a cell comes to count in a score: rounding, which differs between batches of
 other sizes, would tip cells that lie on a threshold, and the scores with them."""
+WHOLE = 256
+"""What a cell counts at most: a grid of 256 x 256 still adds up exactly in single precision."""
 RIVAL_SCORE = 0.9
 """A candidate with this part of the best score rivals it."""
 RIVAL_IOU = 0.5
@@ -27,6 +29,8 @@ HEAD_OF_DISC = 0.21
 """Median part of its disc that a head fills: an ellipse in a box a 3.8th as large (NWPU val)."""
 HEAD_SPREAD = 0.8
 """How far heads stray from it, as a standard deviation of the logarithm."""
+NEAR = 1.5
+"""How far a mask is looked at, in radii of its disc."""
 MISSES_POINT = 0.1
 """What is left of the score of a candidate that does not hold its own point."""
 
@@ -36,10 +40,10 @@ class Choice:
     """The chosen candidate of each of n prompts.
 
     Attributes:
-        logits: (n, cells, cells) float32.
+        logits: (n, h, w) float32.
         predicted_iou: (n,) float32, the network's estimate for the chosen mask, 0 to 1.
         stability: (n,) float32, IoU of the mask with itself at a higher and a lower threshold.
-        retained: (n,) float32, part of the mask that its disc holds.
+        retained: (n,) float32, part of the mask, as far as it is near, that its disc holds.
         score: (n,) float32, predicted IoU x stability; with several candidates also x retained.
         holds_point: (n,) bool.
         ambiguous: (n,) bool, whether a rival of almost the same score is another mask.
@@ -65,9 +69,11 @@ def choose(
     """Choose one candidate for each prompt.
 
     Args:
-        logits: (n, c, h, w) float32 candidates on the mask grid.
+        logits: (n, c, h, w) float32 candidates on the mask grid, or on a window of it that holds
+            the square of `half_sides` round each site, as far as the grid has it.
         predicted_ious: (n, c) float32.
-        points_cells: (n, 2) float64 sites, x then y, in cells; cell centres are integers.
+        points_cells: (n, 2) float64 sites, x then y, in cells from the logits' corner; cell
+            centres are integers.
         radii_cells: (n,) float64 discs, in cells.
         extent: what of a person a mask is to hold.
         terms: what to weigh, some of TERMS.
@@ -93,7 +99,11 @@ def choose(
     bound = disc if extent in IN_DISC else torch.ones_like(disc)
     kept = positive & bound
     filled = counting(logits)
-    retained = _share(filled * disc, filled)
+    halves = torch.as_tensor(half_sides(radii_cells), dtype=torch.float32, device=device)
+    near = ((x - points[:, :1]).abs() <= halves[:, None])[:, None, None] & (
+        (y - points[:, 1:]).abs() <= halves[:, None]
+    )[:, None, :, None]
+    retained = _share(filled * disc, filled * near)
     surely, maybe = counting(logits - STABILITY_OFFSET), counting(logits + STABILITY_OFFSET)
     stability = _share(surely * bound, maybe * bound)
     holds = positive[rows, :, row, column]
@@ -136,6 +146,14 @@ def choose(
     )
 
 
+def half_sides(radii_cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half the side of the square round a disc in which a mask is looked at, (n,) in cells.
+
+    What lies further off tells nothing more: a mask that fills the square has a third in its disc.
+    """
+    return np.maximum(NEAR * radii_cells, radii_cells + 1)
+
+
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     """Pixels of a mask in parts of another's, (n, c) float32; zero where the other is empty."""
     counts = whole.sum(dim=(2, 3))
@@ -143,5 +161,8 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def counting(logits: Tensor) -> Tensor:
-    """How much cells count as mask, 0 to 1: half at zero, all and nothing half a RAMP from it."""
-    return (logits / RAMP + 0.5).clamp(0, 1)
+    """How much cells count as mask: half of WHOLE at zero, all and nothing half a RAMP from it.
+
+    In whole numbers, so that sums are the same in any order, whatever window the cells are in.
+    """
+    return ((logits / RAMP + 0.5).clamp(0, 1) * WHOLE).round()

@@ -16,7 +16,7 @@ from dpmo_cli.geometry.resize import Frame
 from dpmo_cli.geometry.rle import WindowXYXY, tighten
 from dpmo_cli.geometry.tiles import Tile
 from dpmo_cli.masks import reasons
-from dpmo_cli.masks.choice import choose
+from dpmo_cli.masks.choice import choose, half_sides
 from dpmo_cli.masks.method import LOGIT, Method
 from dpmo_cli.sam.engine import Encoded, PromptEngine
 
@@ -141,7 +141,10 @@ def _decode_tile(
     cells_xy = frame.to_cells(points_xy[:, 0])
     radii_cells = claims.radii[tile.sites] * frame.cells_per_px()
     claims.sub_resolution[tile.sites] = radii_cells < reasons.SUB_RESOLUTION_CELLS
-    answers = engine.prompt(encoded, points_xy, labels, method.extent)
+    squares = None
+    if method.extent in IN_DISC:
+        squares = squares_round(cells_xy, radii_cells, frame)
+    answers = engine.prompt(encoded, points_xy, labels, method.extent, squares)
     while True:
         begin = perf_counter()
         answer = next(answers, None)
@@ -153,7 +156,7 @@ def _decode_tile(
         choice = choose(
             answer.logits,
             answer.predicted_ious,
-            cells_xy[answer.chunk],
+            cells_xy[answer.chunk] - answer.corners,
             radii_cells[answer.chunk],
             method.extent,
             method.terms,
@@ -167,11 +170,14 @@ def _decode_tile(
         claims.seconds.choose += perf_counter() - begin
 
         begin = perf_counter()
-        for index, logits in zip(members.tolist(), choice.logits, strict=True):
+        corners = answer.corners.tolist()
+        for index, logits, (column, row) in zip(
+            members.tolist(), choice.logits, corners, strict=True
+        ):
             window = claims.windows[index] if method.extent in IN_DISC else tile.window_xyxy
             x0, y0, x1, y1 = window
             inside = (x0 - origin[0], y0 - origin[1], x1 - origin[0], y1 - origin[1])
-            values = frame.window_logits(logits, inside)
+            values = frame.window_logits(logits, inside, (column, row))
             own = own_pixel(sites, index, window)
             claim = clipped(
                 values, sites.xy[index], float(claims.radii[index]), own, window, method
@@ -184,6 +190,26 @@ def _decode_tile(
                 rows, columns = tight.shape
                 claims.logits[index] = values[top : top + rows, left : left + columns].copy()
         claims.seconds.clip += perf_counter() - begin
+
+
+def squares_round(
+    centres_cells: FloatArray,
+    radii_cells: FloatArray,
+    frame: Frame,
+    away_cells: FloatArray | float = 0.0,
+) -> FloatArray:
+    """Where logits are wanted for masks that discs bound: (n, 3), as engines take it.
+
+    Args:
+        centres_cells: (n, 2) float64, cells of the mask grid.
+        radii_cells: (n,) float64 of the discs.
+        frame: how the crop lies in the network's input.
+        away_cells: (n,) float64, how far from the centre the middle of a disc may lie.
+    """
+    # A disc's window has up to a pixel more on each side, and resizing looks at two cells more.
+    needed = radii_cells + frame.cells_per_px() + 2
+    halves = np.maximum(half_sides(radii_cells), needed) + away_cells
+    return np.concatenate([centres_cells, halves[:, None]], axis=1)
 
 
 def prompts_of(

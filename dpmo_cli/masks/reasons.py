@@ -28,7 +28,7 @@ UNREADABLE = "unreadable_image"
 
 REASONS: Mapping[str, str] = {
     LOW_SCORE: "the score is below 0.5",
-    LEAKS: "the disc holds less than half of the mask that the network drew",
+    LEAKS: "much of the mask that the network drew lies outside the disc",
     MISSES_POINT: "no candidate mask holds the point",
     AMBIGUOUS: "another candidate of almost the same score is a different mask",
     TINY: "the mask fills less than 2 % of its disc, or fewer than 6 pixels",
@@ -49,7 +49,7 @@ REASONS: Mapping[str, str] = {
 """All reasons with what they mean."""
 
 SCORE_LIMIT = 0.5
-RETAINED_LIMIT = 0.5
+RETAINED_LIMIT = 0.7
 TINY_OF_DISC = 0.02
 TINY_PX = 6
 SUB_RESOLUTION_CELLS = 4.0

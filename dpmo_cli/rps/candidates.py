@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +17,7 @@ from dpmo_cli.geometry.points import FloatArray, IntArray, Sites, group_points
 from dpmo_cli.geometry.resize import Frame
 from dpmo_cli.geometry.tiles import Tile
 from dpmo_cli.masks.choice import choose
-from dpmo_cli.masks.claims import TILES_AT_ONCE, prompts_of
+from dpmo_cli.masks.claims import TILES_AT_ONCE, prompts_of, squares_round
 from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.score import PART_LIMITS, logit_of
 from dpmo_cli.masks.segment import Discs, discs_of, plan_tiles, sites_to_prompt
@@ -54,7 +55,8 @@ class Asked:
         sites: (g,) int64 indices of the sites.
         radii_px: (g,) float64 of their discs.
         positions_xy: (g, K, 2) float64 px of the image.
-        logits: (g, K, cells, cells) float32 masks on the network's grid.
+        logits: (g, K, side, side) float32 masks on a window of the network's grid.
+        corners: (g, 2) int64, column and row at which each site's window begins.
         tile: where they were asked.
         frame: how the tile lies in the network's input.
     """
@@ -63,6 +65,7 @@ class Asked:
     radii_px: FloatArray
     positions_xy: FloatArray
     logits: NDArray[np.float32]
+    corners: IntArray
     tile: Tile
     frame: Frame
 
@@ -241,6 +244,7 @@ def _heads(
         grid, _, masks = _in_discs(asked, located, for_heads)
         areas = masks.sum(axis=2)
         middle = (masks @ grid.astype(np.float32)) / np.maximum(areas, 1)[:, :, None]
+        middle = middle + asked.corners[:, None]
         there = frame.from_cells(middle.astype(np.float64)) + origin
         at = np.where(areas[:, :, None] > 0, np.clip(there, 0, limit), at)
         found.append(at)
@@ -277,27 +281,67 @@ def _ask(
     others_xy = np.repeat(sites.xy[neighbours], shape[1], axis=0)
     prompts_xy, labels = prompts_of(own_xy - origin, others_xy - origin, frame)
     cells_xy = frame.to_cells(prompts_xy[:, 0])
-    radii_cells = np.repeat(radii_px, shape[1]) * frame.cells_per_px()
-    logits, said = [], []
-    for answer in engine.prompt(encoded, prompts_xy, labels, method.extent):
+    centres = frame.to_cells(sites.xy[members] - origin)
+    radii_cells = radii_px * frame.cells_per_px()
+    corners, side = _window(cells_xy.reshape(*shape, 2), centres, radii_cells, frame, method)
+    middles = np.repeat(corners + (side - 1) / 2, shape[1], axis=0)
+    squares = np.column_stack([middles, np.full(len(middles), (side - 1) / 2)])
+    corner_of = np.repeat(corners, shape[1], axis=0)
+    radius_of = np.repeat(radii_cells, shape[1])
+    masks = np.zeros((len(cells_xy), side, side), dtype=np.float32)
+    said = np.zeros((5, len(cells_xy)), dtype=np.float32)
+    for answer in engine.prompt(encoded, prompts_xy, labels, method.extent, squares):
+        chunk = answer.chunk
+        cut = [
+            one[:, row : row + side, column : column + side]
+            for one, (column, row) in zip(
+                answer.logits, (corner_of[chunk] - answer.corners).tolist(), strict=True
+            )
+        ]
         choice = choose(
-            answer.logits,
+            torch.stack(cut),
             answer.predicted_ious,
-            cells_xy[answer.chunk],
-            radii_cells[answer.chunk],
+            cells_xy[chunk] - corner_of[chunk],
+            radius_of[chunk],
             method.extent,
             method.terms,
         )
-        logits.append(choice.logits)
-        said.append(
-            (choice.predicted_iou, choice.stability, choice.retained, choice.score,
-             choice.holds_point.astype(np.float32))
+        masks[chunk] = choice.logits
+        said[:, chunk] = (
+            choice.predicted_iou, choice.stability, choice.retained, choice.score,
+            choice.holds_point,
         )  # fmt: skip
-    masks = np.concatenate(logits)
-    grids = masks.reshape(*shape, *masks.shape[1:])
-    asked = Asked(members, radii_px, positions_xy, grids, tile, frame)
-    columns = [np.concatenate(column).reshape(shape) for column in zip(*said, strict=True)]
-    return asked, _Said(*columns)
+    grids = masks.reshape(*shape, side, side)
+    asked = Asked(members, radii_px, positions_xy, grids, corners, tile, frame)
+    return asked, _Said(*said.reshape(5, *shape))
+
+
+def _window(
+    cells_xy: FloatArray,
+    centres_cells: FloatArray,
+    radii_cells: FloatArray,
+    frame: Frame,
+    method: Method,
+) -> tuple[IntArray, int]:
+    """Windows of the mask grid, all of one side, that hold the discs of each site's candidates.
+
+    Args:
+        cells_xy: (g, k, 2) candidates, cells.
+        centres_cells: (g, 2) sites, cells.
+        radii_cells: (g,) discs.
+        frame: how the tile lies in the network's input.
+        method: whether discs bound masks.
+
+    Returns:
+        (g, 2) corners, column and row, and the side.
+    """
+    if method.extent not in IN_DISC:
+        return np.zeros((len(cells_xy), 2), dtype=np.int64), frame.cells
+    away = np.abs(cells_xy - centres_cells[:, None]).max(axis=(1, 2))
+    half = math.ceil(squares_round(centres_cells, radii_cells, frame, away)[:, 2].max())
+    side = min(2 * half + 1, frame.cells)
+    low = np.rint(centres_cells).astype(np.int64) - half
+    return np.clip(low, 0, frame.cells - side), side
 
 
 def _in_discs(
@@ -306,11 +350,11 @@ def _in_discs(
     """Masks on the network's grid, cut by the discs of the sites where discs bound them.
 
     Returns:
-        (n, 2) float64, the n cells of the grid; (g, n) float64, squares of their distances to the
-        sites, in cells; (g, k, n) float32, 1 in the mask.
+        (n, 2) float64, the n cells of a window, from its corner; (g, n) float64, squares of their
+        distances to the sites, in cells; (g, k, n) float32, 1 in the mask.
     """
     frame, origin = asked.frame, np.array(asked.tile.window_xyxy[:2])
-    centres = frame.to_cells(located.sites.xy[asked.sites] - origin)
+    centres = frame.to_cells(located.sites.xy[asked.sites] - origin) - asked.corners
     y, x = np.indices(asked.logits.shape[2:])
     grid = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float64)
     away = ((grid[None] - centres[:, None]) ** 2).sum(axis=2)
@@ -326,8 +370,8 @@ def _features(asked: Asked, said: _Said, located: _Located, method: Method) -> N
     frame, origin = asked.frame, np.array(asked.tile.window_xyxy[:2])
     sites, radii_px = located.sites, asked.radii_px
     radii = radii_px * frame.cells_per_px()
-    centres = frame.to_cells(sites.xy[asked.sites] - origin)
-    positions = frame.to_cells(asked.positions_xy - origin)
+    centres = frame.to_cells(sites.xy[asked.sites] - origin) - asked.corners
+    positions = frame.to_cells(asked.positions_xy - origin) - asked.corners[:, None]
     grid, away, flat = _in_discs(asked, located, method)
     areas = flat.sum(axis=2)
     common = flat @ flat.transpose(0, 2, 1)
@@ -338,7 +382,8 @@ def _features(asked: Asked, said: _Said, located: _Located, method: Method) -> N
     middle = np.where(areas[:, :, None] > 0, middle, positions)
     neighbours = located.neighbours[asked.sites, :NEIGHBOURS]
     others_xy = np.clip(sites.xy[neighbours], -FAR_PX, FAR_PX)
-    others = _nearest_away(grid, others_xy - origin, frame)
+    others_cells = frame.to_cells(others_xy - origin) - asked.corners[:, None]
+    others = _nearest_away(grid, others_cells)
     elsewhere = (flat * (others < away)[:, None]).sum(axis=2) / filled
     offset = (positions - centres[:, None]) / radii[:, None, None]
     from_head = (positions - positions[:, RECENTRED, None]) / radii[:, None, None]
@@ -367,10 +412,10 @@ def _features(asked: Asked, said: _Said, located: _Located, method: Method) -> N
     return np.stack(columns, axis=2).astype(np.float32)
 
 
-def _nearest_away(grid: FloatArray, others_xy: FloatArray, frame: Frame) -> FloatArray:
-    """Squared distance of each cell to the nearest of (g, k, 2) points of the crop: (g, cells)."""
-    least = np.full((len(others_xy), len(grid)), np.inf)
-    for there in frame.to_cells(others_xy).transpose(1, 0, 2):
+def _nearest_away(grid: FloatArray, others_cells: FloatArray) -> FloatArray:
+    """Squared distance of each of n cells to the nearest of (g, k, 2) points: (g, n)."""
+    least = np.full((len(others_cells), len(grid)), np.inf)
+    for there in others_cells.transpose(1, 0, 2):
         np.minimum(least, ((grid[None] - there[:, None]) ** 2).sum(axis=2), out=least)
     return least
 

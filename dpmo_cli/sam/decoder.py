@@ -68,7 +68,7 @@ def _transform(
     for layer in transformer.layers:
         queries, image = _block(cast(TwoWayAttentionBlock, layer), queries, image, tokens, position)
     final = cast(Attention, transformer.final_attn_token_to_image)
-    queries = queries + _attend(final, queries + tokens, image + position, image)
+    queries = queries + attend(final, queries + tokens, image + position, image)
     return transformer.norm_final_attn(queries), image
 
 
@@ -77,20 +77,20 @@ def _block(
 ) -> tuple[Tensor, Tensor]:
     """One two-way block; `image` may still be the one that all prompts share."""
     if block.skip_first_layer_pe:
-        queries = _attend(block.self_attn, queries, queries, queries)
+        queries = attend(block.self_attn, queries, queries, queries)
     else:
         asked = queries + tokens
-        queries = queries + _attend(block.self_attn, asked, asked, queries)
+        queries = queries + attend(block.self_attn, asked, asked, queries)
     queries = block.norm1(queries)
     placed = image + position
-    queries = queries + _attend(block.cross_attn_token_to_image, queries + tokens, placed, image)
+    queries = queries + attend(block.cross_attn_token_to_image, queries + tokens, placed, image)
     queries = block.norm2(queries)
     queries = block.norm3(queries + block.mlp(queries))
-    image = image + _attend(block.cross_attn_image_to_token, placed, queries + tokens, queries)
+    image = image + attend(block.cross_attn_image_to_token, placed, queries + tokens, queries)
     return queries, block.norm4(image)
 
 
-def _attend(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """`Attention.forward`; q, k and v of batch 1 are broadcast to the others' batch."""
     heads = attention.num_heads
     q, k, v = (

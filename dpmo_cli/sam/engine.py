@@ -16,13 +16,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from dpmo_cli.errors import DpmoError
+from dpmo_cli.geometry.points import FloatArray, IntArray
 from dpmo_cli.geometry.resize import Frame, fitted_size
 from dpmo_cli.sam.calibration import Calibration
-from dpmo_cli.sam.decoder import CANDIDATES, decode
+from dpmo_cli.sam.decoder import CANDIDATES
+from dpmo_cli.sam.factored import FactoredDecoder
+from dpmo_cli.sam.shared_image import SharedImage
 
 CPU_PROMPTS = 8
 """Largest default batch on a CPU: larger ones fall out of its cache (4.9 against 9.6 ms)."""
 PROMPT_BUDGET_BYTES = 2**30
+CELLS = 4
+"""Cells of the mask grid along the side of a token: two transposed convolutions double it."""
 LIVE_COPIES = 12
 """About how many arrays of the size of the image tokens a prompt keeps alive at once."""
 
@@ -40,15 +45,17 @@ class Answer:
     """What the network says to a chunk of prompts.
 
     Attributes:
-        chunk: which of the prompts.
-        logits: (n, c, cells, cells) float32 of c candidates on the engine's device; above zero
+        chunk: (n,) int64, which of the prompts.
+        logits: (n, c, side, side) float32 of c candidates on the engine's device; above zero
             is mask.
         predicted_ious: (n, c) float32, the network's own estimate.
+        corners: (n, 2) int64, column and row of the mask grid at which the logits begin.
     """
 
-    chunk: slice
+    chunk: IntArray
     logits: Tensor
     predicted_ious: Tensor
+    corners: IntArray
 
 
 class PromptEngine(Protocol):
@@ -68,6 +75,7 @@ class PromptEngine(Protocol):
         points_xy: NDArray[np.float64],
         labels: NDArray[np.int64],
         extent: str | None = None,
+        squares: FloatArray | None = None,
     ) -> Iterator[Answer]:
         """Answer prompts (N, K, 2) in px of the crop, labels (N, K): 1 inside, 0 not, -1 none."""
 
@@ -78,7 +86,8 @@ class SamEngine:
 
     Attributes:
         model: in evaluation mode, on its device.
-        bf16: compute in bfloat16 where torch's autocast holds it safe.
+        bf16: encode in bfloat16 where torch's autocast holds it safe. The decoder, whose work is
+            bound by memory and whose norms are sums of products, stays in float32.
         prompt_batch: prompts per decoder call; None leaves it to the byte budget.
         tile_batch: crops per encoder call.
         extents: what each of the candidate masks is trained to be, where that is fixed.
@@ -97,10 +106,11 @@ class SamEngine:
     def __post_init__(self) -> None:
         self.frame_px = int(self.model.image_encoder.img_size)
         grid = self.model.prompt_encoder.image_embedding_size
-        # The decoder's two transposed convolutions double the grid twice.
-        self.cells = 4 * int(grid[0])
+        self.cells = CELLS * int(grid[0])
         with torch.inference_mode():
             self._position: Tensor = self.model.prompt_encoder.get_dense_pe()
+            self._decoder = FactoredDecoder(self.model.mask_decoder, self._position)
+        self._shared: tuple[Encoded, SharedImage] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -113,7 +123,7 @@ class SamEngine:
         """Prompts per decoder call, as given or as the byte budget allows."""
         if self.prompt_batch is not None:
             return self.prompt_batch
-        tokens = (self.cells // 4) ** 2
+        tokens = (self.cells // CELLS) ** 2
         width = int(self.model.mask_decoder.transformer_dim)
         fitting = PROMPT_BUDGET_BYTES // (LIVE_COPIES * tokens * width * 4)
         limit = CPU_PROMPTS if self.device.type == "cpu" else 256
@@ -167,8 +177,9 @@ class SamEngine:
         points_xy: NDArray[np.float64],
         labels: NDArray[np.int64],
         extent: str | None = None,
+        squares: FloatArray | None = None,
     ) -> Iterator[Answer]:
-        """Answer prompts in chunks that fit the memory.
+        """Answer prompts in chunks that fit the memory, those of small squares first.
 
         Args:
             encoded: the crop.
@@ -176,6 +187,9 @@ class SamEngine:
             labels: (N, K) int64: 1 inside the person, 0 outside, -1 no point.
             extent: a network that knows it answers with the one mask made for it; others, and
                 without it, with all their candidates.
+            squares: (N, 3) float64, where logits are wanted: column and row of the centre and half
+                the side of a square, in cells of the mask grid; None for the whole grid. Answers
+                hold at least what the grid has of it.
 
         Raises:
             DpmoError: memory does not hold even one prompt.
@@ -184,38 +198,56 @@ class SamEngine:
         outputs: Sequence[int] = CANDIDATES
         if extent in self.extents:
             outputs = (CANDIDATES[self.extents.index(extent)],)
+        corners, sides = self._windows(len(points_xy), squares)
+        order = np.argsort(sides, kind="stable")
         start = 0
-        while start < len(points_xy):
-            chunk = slice(start, min(start + self.batch, len(points_xy)))
+        while start < len(order):
+            chunk = order[start : start + self.batch]
+            side = int(sides[chunk[-1]])
+            at = np.minimum(corners[chunk], self.cells // CELLS - side)
             try:
                 logits, scores = self._decode(
-                    encoded.embedding, frame_xy[chunk], labels[chunk], outputs
+                    encoded, frame_xy[chunk], labels[chunk], at, side, outputs
                 )
             except (RuntimeError, MemoryError) as error:
-                self.prompt_batch = self._halved(error, chunk.stop - chunk.start)
+                self.prompt_batch = self._halved(error, len(chunk))
                 continue
-            yield Answer(chunk, logits, scores)
-            start = chunk.stop
+            yield Answer(chunk, logits, scores, CELLS * at)
+            start += len(chunk)
+
+    def _windows(self, count: int, squares: FloatArray | None) -> tuple[IntArray, IntArray]:
+        """The first tokens (N, 2), column and row, and sides (N,), of windows round squares."""
+        grid = self.cells // CELLS
+        if squares is None:
+            return np.zeros((count, 2), dtype=np.int64), np.full(count, grid)
+        # Centres of cells are integers; what lies off the grid is not there to be wanted.
+        low = np.floor((squares[:, :2] - squares[:, 2:]) / CELLS)
+        high = np.floor((squares[:, :2] + squares[:, 2:]) / CELLS) + 1
+        corners = np.clip(low, 0, grid - 1).astype(np.int64)
+        sides = (np.clip(high, 1, grid).astype(np.int64) - corners).max(axis=1)
+        return corners, np.maximum(sides, 1)
 
     def _decode(
         self,
-        embedding: Tensor,
+        encoded: Encoded,
         frame_xy: NDArray[np.float64],
         labels: NDArray[np.int64],
+        corners: IntArray,
+        side: int,
         outputs: Sequence[int],
     ) -> tuple[Tensor, Tensor]:
         points = torch.as_tensor(frame_xy, dtype=torch.float32, device=self.device)
         kinds = torch.as_tensor(labels, device=self.device)
         with torch.inference_mode():
-            # Not in bfloat16, whose 8 bits would move a point by about a pixel of the frame.
             sparse, dense = self.model.prompt_encoder(
                 points=(points, kinds), boxes=None, masks=None
             )
-            with self._precision():
-                logits, scores = decode(
-                    self.model.mask_decoder, embedding, self._position, sparse, dense, outputs
-                )
-        return logits.float(), scores.float()
+            if self._shared is None or self._shared[0] is not encoded:
+                # Let go of the last crop's before this one's is made.
+                self._shared = None
+                self._shared = encoded, self._decoder.prepare(encoded.embedding, dense)
+            rows_first = torch.as_tensor(corners[:, ::-1].copy(), device=self.device)
+            return self._decoder.decode(self._shared[1], sparse, rows_first, side, outputs)
 
     def _precision(self) -> AbstractContextManager[object]:
         if not self.bf16:

@@ -143,15 +143,15 @@ class _Judge:
 
     def watch(self, asked: Asked) -> None:
         """Judge the candidates of a few sites."""
-        for site, radius_px, positions_xy, logits in zip(
+        for site, radius_px, positions_xy, logits, corner in zip(
             asked.sites.tolist(), asked.radii_px.tolist(), asked.positions_xy, asked.logits,
-            strict=True,
+            asked.corners.tolist(), strict=True,
         ):  # fmt: skip
             person = int(self.person[site]) + 1
             if not person:
                 continue
             for index, (xy, candidate) in enumerate(zip(positions_xy, logits, strict=True)):
-                iou, covers = self._judge(asked, xy, radius_px, candidate, person)
+                iou, covers = self._judge(asked, xy, radius_px, candidate, corner, person)
                 self.ious[site, index] = iou
                 self.rewards[site, index] = iou - COVERS_OTHER * covers
 
@@ -161,6 +161,7 @@ class _Judge:
         xy: FloatArray,
         radius_px: float,
         logits: NDArray[np.float32],
+        corner: tuple[int, int],
         person: int,
     ) -> tuple[float, bool]:
         """IoU of a candidate's mask with a person, and whether it covers another's point."""
@@ -172,7 +173,8 @@ class _Judge:
             # A candidate near the tile's border may reach out of it.
             window = max(reach[0], x0), max(reach[1], y0), min(reach[2], x1), min(reach[3], y1)
         left, top, right, bottom = window
-        values = asked.frame.window_logits(logits, (left - x0, top - y0, right - x0, bottom - y0))
+        inside = (left - x0, top - y0, right - x0, bottom - y0)
+        values = asked.frame.window_logits(logits, inside, corner)
         # As sites do, a point in the last half of a pixel holds the image's last pixel.
         column, row = np.minimum(np.rint(xy).astype(int), (size_hw[1] - 1, size_hw[0] - 1)).tolist()
         own = column - left, row - top

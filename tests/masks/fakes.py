@@ -52,16 +52,27 @@ class FakeEngine:
         points_xy: NDArray[np.float64],
         labels: NDArray[np.int64],
         extent: str | None = None,
+        squares: NDArray[np.float64] | None = None,
     ) -> Iterator[Answer]:
         assert (labels[:, 0] == 1).all()
         assert np.isin(labels, (-1, 0, 1)).all()
         self.asked.append(points_xy[:, 0])
         cells_xy = encoded.frame.to_cells(points_xy[:, 0])
         for start in range(0, len(cells_xy), self.chunk):
-            chunk = slice(start, min(start + self.chunk, len(cells_xy)))
-            logits = [self.candidates(encoded, xy) for xy in cells_xy[chunk]]
-            scores = [[0.7, 0.8, 0.9]] * len(logits)
-            yield Answer(chunk, torch.from_numpy(np.stack(logits)).float(), torch.tensor(scores))
+            chunk = np.arange(start, min(start + self.chunk, len(cells_xy)))
+            scores = torch.tensor([[0.7, 0.8, 0.9]] * len(chunk))
+            corners = np.zeros((len(chunk), 2), dtype=np.int64)
+            side = self.cells
+            if squares is not None:
+                low, high = (np.clip(np.floor(squares[chunk, :2] + way * squares[chunk, 2:]),
+                                     0, self.cells - 1) for way in (-1, 1))  # fmt: skip
+                side = int((high - low).max()) + 1
+                corners = np.minimum(low, self.cells - side).astype(np.int64)
+            logits = [
+                self.candidates(encoded, xy)[:, row : row + side, column : column + side]
+                for xy, (column, row) in zip(cells_xy[chunk], corners.tolist(), strict=True)
+            ]
+            yield Answer(chunk, torch.from_numpy(np.stack(logits)).float(), scores, corners)
 
     def candidates(self, encoded: Encoded, cell_xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logits of three masks, (3, cells, cells)."""

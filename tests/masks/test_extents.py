@@ -34,9 +34,10 @@ class Listening(DiscEngine):
         points_xy: NDArray[np.float64],
         labels: NDArray[np.int64],
         extent: str | None = None,
+        squares: NDArray[np.float64] | None = None,
     ) -> Iterator[Answer]:
         self.prompts.append((points_xy, labels, extent))
-        return super().prompt(encoded, points_xy, labels, extent)
+        return super().prompt(encoded, points_xy, labels, extent, squares)
 
 
 @pytest.fixture(scope="module")

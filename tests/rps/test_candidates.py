@@ -181,9 +181,10 @@ class HeadEngine(DiscEngine):
         points_xy: NDArray[np.float64],
         labels: NDArray[np.int64],
         extent: str | None = None,
+        squares: NDArray[np.float64] | None = None,
     ) -> Iterator[Answer]:
         up = points_xy - (0, 10) * (labels == 1)[:, :, None]
-        return super().prompt(encoded, up, labels, extent)
+        return super().prompt(encoded, up, labels, extent, squares)
 
 
 def test_heads_are_looked_for_twice() -> None:
@@ -233,7 +234,10 @@ def test_each_site_is_watched_once() -> None:
     for asked in seen:
         count = len(asked.sites)
         assert count <= module.SITES_AT_ONCE
-        assert asked.logits.shape == (count, COUNT, DiscEngine.cells, DiscEngine.cells)
+        side = asked.logits.shape[2]
+        assert asked.logits.shape == (count, COUNT, side, side)
+        assert (asked.corners >= 0).all()
+        assert (asked.corners + side <= DiscEngine.cells).all()
         np.testing.assert_array_equal(asked.positions_xy, found.positions_xy[asked.sites])
         np.testing.assert_array_equal(asked.radii_px, found.discs.radii_px[asked.sites])
         assert set(asked.sites) <= set(asked.tile.sites)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -64,8 +64,9 @@ def gather(
     labels: NDArray[np.int64],
 ) -> Answers:
     answers = list(engine.prompt(encoded, points_xy, labels))
-    covered = [index for answer in answers for index in range(len(points_xy))[answer.chunk]]
+    covered = [index for answer in answers for index in answer.chunk.tolist()]
     assert covered == list(range(len(points_xy)))
+    assert not any(answer.corners.any() for answer in answers)
     return Answers(
         torch.cat([answer.logits for answer in answers]),
         torch.cat([answer.predicted_ious for answer in answers]),
@@ -169,6 +170,41 @@ def test_points_outside_the_person_and_padding(engine: SamEngine, negatives: int
     assert not torch.allclose(gather(engine, encoded, points, labels).logits, positive.logits)
 
 
+def test_squares_are_answered_as_the_whole_grid(engine: SamEngine) -> None:
+    size_hw = (90, 120)
+    (encoded,) = engine.encode([photo(*size_hw)])
+    points, labels = prompts(21, size_hw, negatives=1)
+    whole = gather(engine, encoded, points, labels)
+    rng = np.random.default_rng(5)
+    # Of all sizes, beyond every border of the grid, and wholly off it.
+    centres = rng.uniform(-20, engine.cells + 20, (len(points), 2))
+    halves = rng.uniform(0, engine.cells, len(points))
+    centres[:3], halves[:3] = [(-90, 5), (5, 400), (engine.cells / 2,) * 2], [3, 3, 500]
+    squares = np.column_stack([centres, halves])
+    seen = []
+    for answer in engine.prompt(encoded, points, labels, squares=squares):
+        torch.testing.assert_close(
+            answer.predicted_ious, whole.scores[answer.chunk], rtol=0, atol=1e-5
+        )
+        side = answer.logits.shape[2]
+        assert answer.logits.shape[3] == side <= engine.cells
+        for index, logits, (column, row) in zip(
+            answer.chunk.tolist(), answer.logits, answer.corners.tolist(), strict=True
+        ):
+            seen.append(index)
+            assert min(row, column) >= 0
+            assert max(row, column) + side <= engine.cells
+            low, high = centres[index] - halves[index], centres[index] + halves[index]
+            wanted = [x for x in range(engine.cells) if low[0] <= x <= high[0]]
+            assert all(column <= x < column + side for x in wanted)
+            wanted = [y for y in range(engine.cells) if low[1] <= y <= high[1]]
+            assert all(row <= y < row + side for y in wanted)
+            reference = whole.logits[index, :, row : row + side, column : column + side]
+            torch.testing.assert_close(logits, reference, rtol=1e-4, atol=1e-4)
+            assert_same_signs(logits, reference)
+    assert sorted(seen) == list(range(len(points)))
+
+
 def test_padding_points_say_nothing(engine: SamEngine) -> None:
     (encoded,) = engine.encode([photo(90, 120)])
     points, labels = prompts(5, (90, 120), negatives=2)
@@ -214,7 +250,7 @@ def test_chunks_do_not_change_the_answers(engine: SamEngine, size: int) -> None:
     whole = gather(engine, encoded, points, labels)
     engine.prompt_batch = size
     answers = list(engine.prompt(encoded, points, labels))
-    assert [answer.chunk.start for answer in answers] == list(range(0, 13, size))
+    assert [answer.chunk[0] for answer in answers] == list(range(0, 13, size))
     parts = gather(engine, encoded, points, labels)
     torch.testing.assert_close(parts.scores, whole.scores, rtol=0, atol=1e-5)
     torch.testing.assert_close(parts.logits, whole.logits, rtol=1e-4, atol=1e-4)
@@ -250,16 +286,12 @@ def limit_decoder(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) 
     decode = SamEngine._decode
 
     def limited(
-        self: SamEngine,
-        embedding: Tensor,
-        xy: NDArray[np.float64],
-        labels: NDArray[np.int64],
-        outputs: Sequence[int],
+        self: SamEngine, encoded: Encoded, xy: NDArray[np.float64], *rest: Any
     ) -> tuple[Tensor, Tensor]:
         tried.append(len(xy))
         if len(xy) > most:
             raise error
-        return decode(self, embedding, xy, labels, outputs)
+        return decode(self, encoded, xy, *rest)
 
     monkeypatch.setattr(SamEngine, "_decode", limited)
     return tried

@@ -63,9 +63,10 @@ class AskedEngine(fakes.DiscEngine):
         points_xy: NDArray[np.float64],
         labels: NDArray[np.int64],
         extent: str | None = None,
+        squares: NDArray[np.float64] | None = None,
     ) -> Iterator[Answer]:
         self.all_asked.append((points_xy.copy(), labels.copy()))
-        return super().prompt(encoded, points_xy, labels, extent)
+        return super().prompt(encoded, points_xy, labels, extent, squares)
 
     def candidates(self, encoded: Encoded, cell_xy: NDArray[np.float64]) -> NDArray[np.float64]:
         return super().candidates(encoded, cell_xy + np.array([self.away_cells, 0]))

@@ -1,0 +1,104 @@
+"""A crop's image as SAM's mask decoder sees it, as far as it is the same for all prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from segment_anything.modeling.transformer import Attention
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Look:
+    """What of a crop's image an attention from the prompts' tokens to it needs.
+
+    Attributes:
+        keys: (H, d, P) of the basis; in the first block of the image itself, places included.
+        values: (H, P, d) of the basis.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class Norm:
+    """What of a crop's image the last norm of a block needs.
+
+    Attributes:
+        squares: (P,) squared lengths of the centred basis.
+        mixed: (P,) its products with the centred constant.
+        rows: for this block and each before it (H, d, P), products of the centred basis with
+            what a value of that block becomes behind its output projection and the norms since.
+    """
+
+    squares: Tensor
+    mixed: Tensor
+    rows: list[Tensor]
+
+
+@dataclass(frozen=True)
+class SharedImage:
+    """What all prompts of a crop have in common.
+
+    Attributes:
+        across: tokens of the crop from left to right.
+        looks: of each block's attention to the image, and of the final one.
+        queries: (H, d, P) of each block's attention of the image to the tokens, as of `Look`.
+        norms: of each block.
+        basis: (P, C) behind the last block.
+    """
+
+    across: int
+    looks: list[Look]
+    queries: list[Tensor]
+    norms: list[Norm]
+    basis: Tensor
+
+
+class Stage:
+    """The image as a block, or the final attention, finds it: what is the same for all crops.
+
+    Attributes:
+        keys, queries: (H, d, P) projections of the places and the constant.
+        values: (H, 1, d) projections of the constant.
+    """
+
+    def __init__(
+        self, looking: Attention, answering: Attention | None, constant: Tensor, place: Tensor
+    ) -> None:
+        heads = looking.num_heads
+        self.heads = heads
+        self.keys = of_heads(looking.k_proj(place + constant), heads)
+        self.values = looking.v_proj(constant).view(heads, 1, -1)
+        projects = [looking.k_proj, looking.v_proj]
+        if answering is not None:
+            self.queries = of_heads(answering.q_proj(place + constant), heads)
+            projects.append(answering.q_proj)
+        self._kernel = torch.cat([project.weight for project in projects]).T
+
+    def see(self, basis: Tensor, *, first: bool) -> tuple[Look, Tensor | None]:
+        """Project the basis of a crop, (P, C), at once; the first one is the image itself."""
+        keys, values, *rest = (basis @ self._kernel).chunk(self._kernel.shape[1] // self.width, 1)
+        seen = [of_heads(tokens, self.heads) for tokens in (keys, *rest)]
+        if first:
+            seen = [own + fixed for own, fixed in zip(seen, (self.keys, self.queries), strict=True)]
+        by_head = torch.unflatten(values, 1, (self.heads, -1)).transpose(0, 1).contiguous()
+        return Look(seen[0], by_head), seen[1] if rest else None
+
+    @property
+    def width(self) -> int:
+        """Of a projection."""
+        per_head: int = self.keys.shape[1]
+        return self.heads * per_head
+
+
+def of_heads(tokens: Tensor, heads: int) -> Tensor:
+    """(P, D) as (H, d, P)."""
+    return tokens.T.reshape(heads, -1, len(tokens))
+
+
+def centred(tokens: Tensor) -> Tensor:
+    """Tokens (..., C) less the mean of their channels."""
+    return tokens - tokens.mean(dim=-1, keepdim=True)
