@@ -90,8 +90,7 @@ class Stage:
     @property
     def width(self) -> int:
         """Of a projection."""
-        per_head: int = self.keys.shape[1]
-        return self.heads * per_head
+        return int(self.keys.shape[0] * self.keys.shape[1])
 
 
 def of_heads(tokens: Tensor, heads: int) -> Tensor:
