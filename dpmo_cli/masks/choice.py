@@ -78,58 +78,52 @@ def choose(
         extent: what of a person a mask is to hold.
         terms: what to weigh, some of TERMS.
     """
-    count, _, height, width = logits.shape
+    count, several, height, width = logits.shape
     device = logits.device
     points = torch.as_tensor(points_cells, dtype=torch.float32, device=device)
-    radii = torch.as_tensor(radii_cells, dtype=torch.float32, device=device)
-    x = torch.arange(width, device=device)
-    y = torch.arange(height, device=device)
-    square = (y[None, :, None] - points[:, 1, None, None]) ** 2 + (
-        x[None, None, :] - points[:, 0, None, None]
-    ) ** 2
+    radii = torch.as_tensor(radii_cells, dtype=torch.float32, device=device)[:, None, None]
+    halves = torch.as_tensor(half_sides(radii_cells), dtype=torch.float32, device=device)
+    x = (torch.arange(width, device=device) - points[:, :1])[:, None]
+    y = (torch.arange(height, device=device) - points[:, 1:])[:, :, None]
     column = points[:, 0].round().long().clamp(0, width - 1)
     row = points[:, 1].round().long().clamp(0, height - 1)
     rows = torch.arange(count, device=device)
-    disc = square <= radii[:, None, None] ** 2
+    disc = y**2 + x**2 <= radii**2
     # A disc smaller than a cell still has the cell of its site.
     disc[rows, row, column] = True
-    disc = disc[:, None]
-
-    positive = logits > 0
+    near = torch.maximum(x.abs(), y.abs()) <= halves[:, None, None]
     bound = disc if extent in IN_DISC else torch.ones_like(disc)
-    kept = positive & bound
-    filled = counting(logits)
-    halves = torch.as_tensor(half_sides(radii_cells), dtype=torch.float32, device=device)
-    near = ((x - points[:, :1]).abs() <= halves[:, None])[:, None, None] & (
-        (y - points[:, 1:]).abs() <= halves[:, None]
-    )[:, None, :, None]
-    retained = _share(filled * disc, filled * near)
-    surely, maybe = counting(logits - STABILITY_OFFSET), counting(logits + STABILITY_OFFSET)
-    stability = _share(surely * bound, maybe * bound)
-    holds = positive[rows, :, row, column]
+
+    areas = _counted(logits, (0.0, -STABILITY_OFFSET, STABILITY_OFFSET), (disc, near, bound))
+    in_disc, is_near, surely, maybe = areas[:, 0, :, 0], areas[:, 0, :, 1], areas[:, 1], areas[:, 2]
+    retained = in_disc / is_near.clamp(min=1)
+    stability = surely[:, :, 2] / maybe[:, :, 2].clamp(min=1)
+    holds = logits[rows, :, row, column] > 0
     predicted = predicted_ious.clamp(0, 1)
     scores = torch.ones_like(predicted)
     if PREDICTED in terms:
         scores = scores * predicted
     if STABILITY in terms:
         scores = scores * stability
+    best = torch.zeros_like(rows)
+    ambiguous = torch.zeros_like(rows, dtype=torch.bool)
     # Masks that were made for no extent are better the less the disc cuts off; a mask that was
-    # made for it loses what lies outside by intention.
-    several = logits.shape[1] > 1
-    if several and extent in IN_DISC and RETAINED in terms:
-        scores = scores * retained
-    if several and extent == HEAD and HEAD_AREA in terms:
-        # A head has a usual size.
-        area = kept.sum(dim=(2, 3)) / disc.sum(dim=(2, 3)).clamp(min=1)
-        off = (area.clamp(min=1e-6).log() - math.log(HEAD_OF_DISC)) / HEAD_SPREAD
-        scores = scores * torch.exp(-0.5 * off**2)
-    ranked = scores * torch.where(holds, 1.0, MISSES_POINT) if POINT in terms else scores
-    best = ranked.argmax(dim=1)
-
-    chosen = kept[rows, best][:, None]
-    overlap = _share(kept & chosen, kept | chosen)
-    rivals = (ranked >= RIVAL_SCORE * ranked[rows, best][:, None]) & (overlap < RIVAL_IOU)
-    rivals &= ranked > 0
+    # made for it, the only one then, loses what lies outside by intention.
+    if several > 1:
+        kept = (logits > 0) & bound[:, None]
+        if extent in IN_DISC and RETAINED in terms:
+            scores = scores * retained
+        if extent == HEAD and HEAD_AREA in terms:
+            # A head has a usual size.
+            area = kept.sum(dim=(2, 3)) / disc.sum(dim=(1, 2)).clamp(min=1)[:, None]
+            off = (area.clamp(min=1e-6).log() - math.log(HEAD_OF_DISC)) / HEAD_SPREAD
+            scores = scores * torch.exp(-0.5 * off**2)
+        ranked = scores * torch.where(holds, 1.0, MISSES_POINT) if POINT in terms else scores
+        best = ranked.argmax(dim=1)
+        chosen = kept[rows, best][:, None]
+        overlap = _share(kept & chosen, kept | chosen)
+        rivals = (ranked >= RIVAL_SCORE * ranked[rows, best][:, None]) & (overlap < RIVAL_IOU)
+        ambiguous = (rivals & (ranked > 0)).any(dim=1)
 
     def pick(values: Tensor) -> NDArray[np.float32]:
         picked: NDArray[np.float32] = values[rows, best].float().cpu().numpy()
@@ -142,7 +136,7 @@ def choose(
         retained=pick(retained),
         score=pick(scores),
         holds_point=holds[rows, best].cpu().numpy(),
-        ambiguous=rivals.any(dim=1).cpu().numpy(),
+        ambiguous=ambiguous.cpu().numpy(),
     )
 
 
@@ -160,9 +154,19 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
     return part.sum(dim=(2, 3)) / counts.clamp(min=1)
 
 
-def counting(logits: Tensor) -> Tensor:
-    """How much cells count as mask: half of WHOLE at zero, all and nothing half a RAMP from it.
+def _counted(logits: Tensor, offsets: Sequence[float], regions: Sequence[Tensor]) -> Tensor:
+    """What masks have in regions when their threshold is moved: (n, offsets, c, regions) float32.
 
-    In whole numbers, so that sums are the same in any order, whatever window the cells are in.
+    A cell counts half of WHOLE at the threshold, all and nothing half a RAMP from it; in whole
+    numbers, so that sums are the same in any order, whatever window the cells are in.
+
+    Args:
+        logits: (n, c, h, w) float32.
+        offsets: added to the logits.
+        regions: (n, h, w) bool each.
     """
-    return ((logits / RAMP + 0.5).clamp(0, 1) * WHOLE).round()
+    moved = torch.tensor(offsets, device=logits.device)[:, None, None, None] + RAMP / 2
+    cells = ((logits[:, None] + moved) * (WHOLE / RAMP)).clamp_(0, WHOLE).round_()
+    inside = torch.stack([region.flatten(1) for region in regions], dim=1).float()
+    counts = cells.flatten(3).flatten(1, 2) @ inside.transpose(1, 2)
+    return counts.view(len(logits), len(offsets), logits.shape[1], len(regions))

@@ -257,7 +257,8 @@ def _settle(
         if claim is not None and owner is not None:
             x0, y0, x1, y1 = window
             owned = owner[y0:y1, x0:x1] == index
-            if method.connected:
+            # A claim that nobody contested is connected already.
+            if method.connected and not np.array_equal(owned, claim):
                 owned = component_at(owned, own_pixel(sites, index, window))
         if owned is None or not owned.any():
             masks.append(None)
