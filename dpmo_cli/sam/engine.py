@@ -242,12 +242,13 @@ class SamEngine:
             sparse, dense = self.model.prompt_encoder(
                 points=(points, kinds), boxes=None, masks=None
             )
-            if self._shared is None or self._shared[0] is not encoded:
-                # Let go of the last crop's before this one's is made.
-                self._shared = None
-                self._shared = encoded, self._decoder.prepare(encoded.embedding, dense)
+            # Several threads may ask: what is kept may be another's by the next line.
+            kept = self._shared
+            if kept is None or kept[0] is not encoded:
+                kept = encoded, self._decoder.prepare(encoded.embedding, dense)
+                self._shared = kept
             rows_first = torch.as_tensor(corners[:, ::-1].copy(), device=self.device)
-            return self._decoder.decode(self._shared[1], sparse, rows_first, side, outputs)
+            return self._decoder.decode(kept[1], sparse, rows_first, side, outputs)
 
     def _precision(self) -> AbstractContextManager[object]:
         if not self.bf16:
