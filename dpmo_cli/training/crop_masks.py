@@ -80,8 +80,7 @@ def cut_masks(
         )
         drawn = drawn[np.ix_(rows, columns)]
         labels = np.where(drawn > 0, new[drawn - 1], drawn)
-        if flipped:
-            labels = labels[:, ::-1]
+        labels = labels[:, ::-1] if flipped else labels
     else:
         sigmas = masks.sigma_px * scale
         reach = REACH_SIGMAS * sigmas[:, None]
@@ -122,37 +121,58 @@ def crop_regions(
     nearest = np.zeros(shape, dtype=np.int64)
     for one, (points_xy, _), out in zip(masks, places, nearest, strict=True):
         out[:] = _nearest(points_xy, one.mask_of_point, cells, cell_px)
-    options = {
-        "nearest": torch.from_numpy(nearest),
-        "people": torch.from_numpy(np.concatenate([one.people for one in masks])),
-        "weight": torch.from_numpy(np.concatenate([one.weight for one in masks])),
-    }
+    people = torch.from_numpy(np.concatenate([one.people for one in masks]))
+    weight = torch.from_numpy(np.concatenate([one.weight for one in masks]))
     if masks[0].sigma_px is None:
         labels = np.full((len(masks), crop_px, crop_px), NOT_COUNTED, dtype=np.int32)
-        for one, out in zip(masks, labels, strict=True):
-            out[: one.labels.shape[0], : one.labels.shape[1]] = one.labels
-        return regions_of(torch.from_numpy(labels), cell_px, counts=counts, **options)
-    cell, person, value, ignored = [], [], [], []
-    for number, (one, (points_xy, valid_hw)) in enumerate(zip(masks, places, strict=True)):
-        begin = number * cells * cells
-        assert one.sigma_px is not None
-        assert one.others is not None
-        asked = np.flatnonzero(one.weight > 0)
-        found = gaussian_parts(points_xy[asked], one.sigma_px[asked], (cells, cells), cell_px)
-        cell.append(begin + found[0])
-        person.append(sum(counts[:number]) + asked[found[1]])
-        value.append(found[2])
-        unasked, _, _ = gaussian_parts(*one.others, (cells, cells), cell_px)
-        filled = np.zeros((cells, cells), dtype=np.bool_)
-        filled[: -(-valid_hw[0] // cell_px), : -(-valid_hw[1] // cell_px)] = True
-        ignored += [begin + unasked, begin + np.flatnonzero(~filled)]
+        for one, of_crop in zip(masks, labels, strict=True):
+            of_crop[: one.labels.shape[0], : one.labels.shape[1]] = one.labels
+        return regions_of(
+            torch.from_numpy(labels),
+            cell_px,
+            counts=counts,
+            nearest=torch.from_numpy(nearest),
+            people=people,
+            weight=weight,
+        )
+    parts = [
+        _gaussians(one, *place, cells, cell_px) for one, place in zip(masks, places, strict=True)
+    ]
+    begin = np.arange(len(masks)) * cells * cells
+    first = np.cumsum([0, *counts[:-1]])
+    moved = [
+        (cell + start, person + number, value, ignored + start)
+        for (cell, person, value, ignored), start, number in zip(parts, begin, first, strict=True)
+    ]
+    cell, person, value, ignored = (
+        torch.from_numpy(np.concatenate(column)) for column in zip(*moved, strict=True)
+    )
     return regions_of_parts(
-        *(torch.from_numpy(np.concatenate(part)) for part in (cell, person, value)),
+        cell,
+        person,
+        value,
         shape,
         counts,
-        ignored=torch.from_numpy(np.concatenate(ignored)),
-        **options,
+        ignored=ignored,
+        nearest=torch.from_numpy(nearest),
+        people=people,
+        weight=weight,
     )
+
+
+def _gaussians(
+    masks: CropMasks, points_xy: FloatArray, valid_hw: tuple[int, int], cells: int, cell_px: int
+) -> tuple[IntArray, IntArray, FloatArray, IntArray]:
+    """Cells, persons and parts of the Gaussians of a crop; the cells that are not counted."""
+    assert masks.sigma_px is not None
+    assert masks.others is not None
+    asked = np.flatnonzero(masks.weight > 0)
+    size = (cells, cells)
+    cell, point, value = gaussian_parts(points_xy[asked], masks.sigma_px[asked], size, cell_px)
+    elsewhere, _, _ = gaussian_parts(*masks.others, size, cell_px)
+    empty = np.ones(size, dtype=np.bool_)
+    empty[: -(-valid_hw[0] // cell_px), : -(-valid_hw[1] // cell_px)] = False
+    return cell, asked[point], value, np.concatenate([elsewhere, np.flatnonzero(empty)])
 
 
 def _nearest(

@@ -207,7 +207,7 @@ def adaptive_sigmas(points_xy: FloatArray) -> FloatArray:
     if neighbours < 1:
         return np.full(len(points_xy), SIGMA_PX[1])
     away, _ = cKDTree(points_xy).query(points_xy, k=neighbours + 1)
-    return np.clip(GAUSSIAN_OF_DISTANCE * away[:, 1:].mean(axis=1), *SIGMA_PX)
+    return np.asarray(np.clip(GAUSSIAN_OF_DISTANCE * away[:, 1:].mean(axis=1), *SIGMA_PX))
 
 
 def gaussian_parts(

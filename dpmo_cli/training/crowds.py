@@ -226,7 +226,8 @@ def draw_crop(crowd: Crowd, crop_px: int, rng: np.random.Generator) -> Crop:
         pixels = pixels[:, ::-1]
         points[:, 0] = valid_hw[1] - 1 - points[:, 0]
     # Between the outer edges of the pixels, so that a flip keeps the same points.
-    inside = ((points >= -0.5) & (points < (valid_hw[1] - 0.5, valid_hw[0] - 0.5))).all(axis=1)
+    low, high = -0.5, (valid_hw[1] - 0.5, valid_hw[0] - 0.5)
+    inside = np.asarray(((points >= low) & (points < high)).all(axis=1))
     frame = np.full((crop_px, crop_px, 3), PADDING_VALUE, dtype=np.uint8)
     frame[: valid_hw[0], : valid_hw[1]] = pixels
     masks = None

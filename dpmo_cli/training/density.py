@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,7 +25,7 @@ FIRST_BIAS = -3.0
 """Few people stand in a cell: an untrained network should say so."""
 MASK_WEIGHT = 0.1
 """Of each mask term beside the squared error, both per person: their gradients are alike."""
-FACTORS: NDArray[np.float64] = 1 + 0.05 * np.arange(-10, 11)
+FACTORS = 1 + 0.05 * np.arange(-10, 11)
 """What counts may be multiplied with to see what is bias alone."""
 
 
@@ -123,12 +122,13 @@ def batch_loss(model: DensityNetwork, batch: DensityBatch, settings: CounterTrai
     )
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
         density = model(frames)
-    loss = ((density - target) ** 2 * valid).sum() / max(1, batch.points)
+    loss: Tensor = ((density - target) ** 2 * valid).sum() / max(1, batch.points)
     if batch.regions is None or not settings.mask_losses:
         return loss
     terms = weighted_terms(density, batch.regions.to(device), settings.mask_losses)
     factor = MASK_WEIGHT if settings.mask_weight is None else settings.mask_weight
-    return loss + factor * terms
+    total: Tensor = loss + factor * terms
+    return total
 
 
 def count_people(model: DensityNetwork, crowd: Crowd, *, bf16: bool) -> float:

@@ -21,7 +21,7 @@ MATCH_RADII_PX = (4, 8)
 THRESHOLD_STEP = 0.05
 THRESHOLD_STEPS = 12
 """Thresholds of the count are looked for up to this many steps from zero, on both sides."""
-THRESHOLDS: NDArray[np.float64] = np.arange(-THRESHOLD_STEPS, THRESHOLD_STEPS + 1) * THRESHOLD_STEP
+THRESHOLDS = np.arange(-THRESHOLD_STEPS, THRESHOLD_STEPS + 1) * THRESHOLD_STEP
 MASK_WEIGHT = 1.0
 """Of each mask term beside P2R's loss, both in people per cell: their gradients are alike."""
 
@@ -134,7 +134,8 @@ def batch_loss(model: Locator, batch: Batch, settings: CounterTraining) -> Tenso
     # As P2R's loss is, in parts of the cells: a crowd of more people weighs more.
     share = len(regions.people) / logits.numel()
     factor = MASK_WEIGHT if settings.mask_weight is None else settings.mask_weight
-    return loss + factor * share * terms
+    total: Tensor = loss + factor * share * terms
+    return total
 
 
 def _validate(model: Locator, crowds: Sequence[Crowd], bf16: bool) -> dict[str, float]:

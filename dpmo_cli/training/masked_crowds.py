@@ -22,7 +22,7 @@ from dpmo_cli.outputs.finished import MEND, list_images
 from dpmo_cli.outputs.records import read_record, record_path
 from dpmo_cli.outputs.run_file import Run, photos_of
 from dpmo_cli.training.crowd_masks import DOUBTFUL_WEIGHT, CrowdMasks, masks_of_rows
-from dpmo_cli.training.mask_losses import NOT_COUNTED
+from dpmo_cli.training.mask_losses import NOT_COUNTED, Regions, nearest_labels, regions_of
 
 
 class MaskedCrowd(NamedTuple):
@@ -61,6 +61,18 @@ class CrowdBatch(NamedTuple):
     counts: tuple[int, ...]
     people: Tensor
     weight: Tensor
+
+    def regions(self, cell_px: int) -> Regions:
+        """Whose the cells are of a map with a cell for every so many px, for the mask losses."""
+        size_hw = (self.labels.shape[1], self.labels.shape[2])
+        return regions_of(
+            self.labels,
+            cell_px,
+            counts=self.counts,
+            nearest=nearest_labels(self.points_xy, size_hw, cell_px),
+            people=self.people,
+            weight=self.weight,
+        )
 
 
 Transform = Callable[[MaskedCrowd], MaskedCrowd]

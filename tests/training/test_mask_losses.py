@@ -34,12 +34,6 @@ Loss = Callable[[Tensor, Regions], Tensor]
 LOSSES: tuple[Loss, ...] = (foreground, background, ownership)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Times and sums of one thread."""
-    torch.set_num_threads(1)
-
-
 def crowd(people: int, size_hw: tuple[int, int], seed: int = 0) -> tuple[Tensor, Tensor]:
     """Points on distinct pixels, and a label map of discs that go over the middle between them."""
     rng = np.random.default_rng(seed)
@@ -366,7 +360,7 @@ def test_nothing_but_torch_is_imported() -> None:
 
 def test_cost_of_2000_people(capsys: pytest.CaptureFixture[str]) -> None:
     """Against plain L2, forward and backward, on a map of 192 x 256 cells."""
-    points, labels = dense(2000, (768, 1024))
+    _, labels = dense(2000, (768, 1024))
     regions = regions_of(labels[None], 4)
     mass = torch.rand(1, 192, 256)
 
