@@ -43,7 +43,7 @@ class Regions(NamedTuple):
         part: (E,) float32, part of the cell's mass that is on the mask; those of a cell add up
             to one.
         foreign: (E,) float32, 1 where the cell is nearest to the point of another mask, and that
-            mask has no part in it.
+            mask counts and has no part in it.
         ground: (B, h, w) float32, 1 where mass is on no mask, 0 elsewhere.
         people: (K,) float32, people on each mask: 1, or more where points share a mask.
         weight: (K,) float32, how much each mask counts; 0 for one without a cell.
@@ -177,18 +177,20 @@ def regions_of_parts(
     ground[cell] = 0.0
     if ignored is not None:
         ground[ignored] = 0.0
+    one = torch.ones(total, device=device)
+    people = one if people is None else people.to(one)
+    weight = (one if weight is None else weight.to(one)) * (area > 0)
     foreign = torch.zeros_like(part)
-    if nearest is not None:
+    if nearest is not None and total:
         offset = torch.tensor([0, *counts], device=device).cumsum(0)[:-1]
         label = nearest.long().flatten()[cell]
         own = label - 1 + offset[cell // (shape[1] * shape[2])]
         # A cell on which the nearest person is too can hold that person's mass.
         shared = torch.zeros(cells, device=device).index_add(0, cell, (own == mask).float())
-        foreign = ((label > 0) & (shared[cell] == 0)).float()
-    one = torch.ones(total, device=device)
-    weight = one if weight is None else weight.to(one)
-    people = one if people is None else people.to(one)
-    return Regions(cell, mask, part, foreign, ground.reshape(shape), people, weight * (area > 0))
+        # Where a mask is not known, nobody can say on whose the mass should be.
+        known = weight[own.clamp(min=0)] > 0
+        foreign = ((label > 0) & known & (shared[cell] == 0)).float()
+    return Regions(cell, mask, part, foreign, ground.reshape(shape), people, weight)
 
 
 def mask_terms(mass: Tensor, regions: Regions) -> MaskTerms:

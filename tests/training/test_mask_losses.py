@@ -106,6 +106,16 @@ def test_a_cell_that_both_share_is_not_another_s() -> None:
     assert float(ownership(torch.ones(1, 1, 2), regions)) == 0.0
 
 
+def test_mass_near_somebody_without_a_mask_is_not_another_s() -> None:
+    """As at a crop's border, which cuts that one's mask."""
+    points = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
+    nearest = nearest_labels([points], (1, 6))
+    mass = torch.ones(1, 1, 6)
+    for labels, weight in ((row(-1, 2, 2, 2, 2, 0), [1.0, 1.0]), (row(1, 2, 2, 2, 2, 0), [0.0, 1])):
+        regions = regions_of(labels, nearest=nearest, counts=[2], weight=torch.tensor(weight))
+        assert float(ownership(mass, regions)) == 0.0
+
+
 def test_weights_and_shared_masks() -> None:
     labels, mass = row(1, 2), torch.tensor([[[0.0, 1.0]]])
     half = regions_of(labels, weight=torch.tensor([0.5, 1.0]))
