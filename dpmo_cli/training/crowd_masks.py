@@ -15,10 +15,10 @@ from dpmo_cli.geometry.points import FloatArray, IntArray, group_points
 from dpmo_cli.geometry.rle import WindowXYXY, run_lengths
 from dpmo_cli.outputs.schema import AUTO, NOBODY, OK, SHARED
 from dpmo_cli.outputs.segments import Segments, areas_of, ones_of, segments_of
+from dpmo_cli.training.mask_losses import NOT_COUNTED
 
 DOUBTFUL_WEIGHT = 0.5
 """How much a mask in the review queue counts, until somebody has looked at it."""
-NOT_COUNTED = -1
 MASK, DISC, HALF_DISC, GAUSSIAN = SHAPES = ("mask", "disc", "half-disc", "gaussian")
 """What can stand for a person's mask; the Gaussians follow the distance of the neighbours."""
 GAUSSIAN_NEIGHBOURS = 3
