@@ -21,6 +21,7 @@ from dpmo_cli.cli.figures import (
     resampled,
     shown,
 )
+from dpmo_cli.cli.losses import losses_command
 from dpmo_cli.cli.method import method_command
 from dpmo_cli.errors import UsageError
 
@@ -58,6 +59,7 @@ def _group() -> None:
 app.command("method")(method_command)
 app.command("points")(points_command)
 app.command("counts")(counts_command)
+app.command("losses")(losses_command)
 
 
 @app.command("masks")

@@ -8,6 +8,12 @@ from typing import Annotated
 import typer
 
 from dpmo_cli.cli.console import say
+from dpmo_cli.cli.train_counters import (
+    check_places,
+    compare_command,
+    density_command,
+    locator_command,
+)
 from dpmo_cli.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Train the networks that the package ships.")
@@ -18,12 +24,9 @@ def _group() -> None:
     """Train the networks that the package ships."""
 
 
-def _check_places(out: Path, init: Path | None, wanted: str) -> None:
-    """Refuse what can't be a run's folder or its first weights, before anything is loaded."""
-    if out.is_file():
-        raise UsageError(f"--out {out}: is a file; name a folder")
-    if init is not None and not init.is_file():
-        raise UsageError(f"--init {init}: no such file; give {wanted}, or leave it out")
+app.command("locator")(locator_command)
+app.command("density")(density_command)
+app.command("compare")(compare_command)
 
 
 @app.command()
@@ -54,7 +57,7 @@ def nano(
     """Train nano on scenes with true masks; the same command goes on from its last checkpoint."""
     if not data.is_dir():
         raise UsageError(f"--data {data}: no such folder; give the folder of the scenes")
-    _check_places(out, init, "weights of nano")
+    check_places(out, init, "weights of nano")
     for root in rendered or ():
         if not root.is_dir():
             raise UsageError(f"--rendered {root}: no such folder; render scenes first")
@@ -76,69 +79,6 @@ def nano(
         out,
         settings,
         rendered=rendered or (),
-        init=init,
-        device=resolve_device(device),
-        workers=workers,
-        validate_every=validate_every,
-        say=(lambda line: None) if quiet else say,
-    )
-    print(path)
-
-
-@app.command()
-def locator(
-    root: Annotated[Path, typer.Option(help="Folder that holds the datasets.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and weights.")],
-    dataset: Annotated[
-        list[str] | None,
-        typer.Option(help="Dataset to train on; may be repeated; ShanghaiTech A and B if none."),
-    ] = None,
-    trunk: Annotated[str, typer.Option(help="lite0, lite1 or lite2.")] = "lite0",
-    init: Annotated[
-        Path | None, typer.Option(help="Weights to go on from, instead of an ImageNet trunk.")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 3000,
-    batch: Annotated[int, typer.Option(min=1, help="Crops per step.")] = 8,
-    crop: Annotated[
-        int, typer.Option(min=64, max=1024, help="Side of a crop, a multiple of 32 px.")
-    ] = 256,
-    rate: Annotated[float, typer.Option(min=0.0, help="Factor on the learning rates.")] = 1.0,
-    validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 1000,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that make crops; 0: none of their own.")
-    ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all chance.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-) -> None:
-    """Train the localiser on annotated points; the same command goes on from its checkpoint."""
-    if not root.is_dir():
-        raise UsageError(f"--root {root}: no such folder; give the folder of the datasets")
-    _check_places(out, init, "weights")
-    if crop % 32:
-        raise UsageError(f"--crop {crop}: is no multiple of 32; use {round(crop / 32) * 32}")
-
-    from dpmo_cli.sam.models import resolve_device
-    from dpmo_cli.sam.trunk import TRUNKS
-    from dpmo_cli.training.locator import LocatorTraining, train_locator
-
-    if trunk not in TRUNKS:
-        raise UsageError(f"--trunk {trunk}: unknown; use one of {', '.join(TRUNKS)}")
-    plain = LocatorTraining()
-    settings = LocatorTraining(
-        datasets=tuple(dataset or plain.datasets),
-        trunk=trunk,
-        steps=steps,
-        batch=batch,
-        crop=crop,
-        rate_trunk=plain.rate_trunk * rate,
-        rate_rest=plain.rate_rest * rate,
-        seed=seed,
-    )
-    path = train_locator(
-        root,
-        out,
-        settings,
         init=init,
         device=resolve_device(device),
         workers=workers,
@@ -183,7 +123,7 @@ def rps(
     if extent not in EXTENTS:
         raise UsageError(f"--extent {extent}: unknown; use one of {', '.join(EXTENTS)}")
     require_data(data)
-    _check_places(out, None, "weights")
+    check_places(out, None, "weights")
 
     from dataclasses import replace
     from hashlib import sha256

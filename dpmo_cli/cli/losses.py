@@ -1,0 +1,72 @@
+"""`dpmo evaluate losses`: what the mask losses changed in the runs of `dpmo train compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpmo_cli.cli.console import counted, print_json
+from dpmo_cli.cli.figures import Json
+
+if TYPE_CHECKING:
+    from dpmo_cli.evaluation.loss_trials import LossRow
+    from dpmo_cli.evaluation.summary import Figure
+
+_COLUMNS = (
+    ("MAE", "mae", 1),
+    ("RMSE", "rmse", 1),
+    ("bias", "bias", 1),
+    ("MAE, fitted", "mae_fitted", 1),
+    ("RMSE, fitted", "rmse_fitted", 1),
+    ("F1, 4 px", "f1@4", 3),
+    ("F1, 8 px", "f1@8", 3),
+)
+
+
+def losses_command(
+    out: Annotated[Path, typer.Argument(help="Folder of `dpmo train compare`.", metavar="OUT")],
+    json: Json = False,
+) -> None:
+    """Compare trainings with mask losses and without, on validation images.
+
+    Figures are means over the seeds. The second line of each is the change against the training
+    without masks on the same seeds, with a 95 % interval by resampling the images, paired: an
+    interval that holds zero shows nothing. "Fitted" counts at the level, threshold or factor,
+    that is best for the other half of the images.
+    """
+    print_losses(out, as_json=json)
+
+
+def print_losses(out: Path, *, as_json: bool = False) -> None:
+    """Print the table of the finished runs of a folder."""
+    from dataclasses import asdict
+
+    from dpmo_cli.evaluation.loss_trials import compare_trials, read_trials
+    from dpmo_cli.evaluation.summary import without_nan
+
+    rows = list(compare_trials(read_trials(out)))
+    if as_json:
+        print_json("evaluate-losses", {"rows": [without_nan(asdict(row)) for row in rows]})
+        return
+    for row in rows:
+        for line in _lines(row):
+            print(line)
+
+
+def _lines(row: LossRow) -> list[str]:
+    seeds = counted(row.seeds, "seed")
+    names = [column for column in _COLUMNS if column[1] in row.figures]
+    head = f"{row.dataset}, {row.model}, {row.loss} with {row.shape}, {seeds}: "
+    lines = [head + ", ".join(f"{t} {row.figures[n].value:.{d}f}" for t, n, d in names)]
+    if row.gains is not None:
+        lines.append(
+            "  against none: " + ", ".join(f"{t} {_change(row.gains[n], d)}" for t, n, d in names)
+        )
+    return lines
+
+
+def _change(found: Figure, digits: int) -> str:
+    low, high = (f"{one:+.{digits}f}" for one in (found.low, found.high))
+    return f"{found.value:+.{digits}f} [{low}, {high}]"
