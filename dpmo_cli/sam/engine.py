@@ -80,6 +80,18 @@ class PromptEngine(Protocol):
         """Answer prompts (N, K, 2) in px of the crop, labels (N, K): 1 inside, 0 not, -1 none."""
 
 
+class RunEngine(PromptEngine, Protocol):
+    """What a run asks an engine beside."""
+
+    @property
+    def batch(self) -> int:
+        """Prompts per decoder call."""
+
+    @property
+    def halvings(self) -> int:
+        """How often a batch was halved because memory ran out."""
+
+
 @dataclass
 class SamEngine:
     """Any `segment_anything` model as a prompt engine.
