@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,11 +103,9 @@ class EmbeddingCache:
             self.usage.damaged += 1
             return None
         self.usage.bytes_read += len(data)
-        try:
-            # The time of the last use decides what goes first.
+        # The time of the last use decides what goes first. The file may just have gone.
+        with suppress(OSError):
             os.utime(path)
-        except OSError:
-            pass  # it has just gone, or the folder may only be read
         return embedding
 
     def put(self, key: str, embedding: Tensor) -> None:
