@@ -228,7 +228,7 @@ class CachedEngine:
 
     def _key(self, crop: NDArray[np.uint8]) -> str:
         digest = hashlib.sha256(f"{self.maker}\n{crop.shape}\n".encode())
-        digest.update(np.ascontiguousarray(crop))
+        digest.update(np.ascontiguousarray(crop).data)
         return digest.hexdigest()
 
 
@@ -298,5 +298,5 @@ def _unpacked(data: bytes, key: str) -> Tensor | None:
 def _proof(name: str, values: Tensor, key: str) -> Tensor:
     """SHA-256 of a key and of values with their shape and layout: (32,) uint8."""
     digest = hashlib.sha256(f"{key} {name} {tuple(values.shape)}".encode())
-    digest.update(values.numpy())
+    digest.update(values.numpy().data)
     return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)

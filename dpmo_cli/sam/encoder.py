@@ -10,7 +10,8 @@ import torch
 from segment_anything.modeling import ImageEncoderViT
 from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.image_encoder import Attention, Block, get_rel_pos
-from timm.layers import BatchNormAct2d, Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -20,6 +21,8 @@ from dpmo_cli.sam.nano import NanoImageEncoder
 Encoder: TypeAlias = Callable[[Tensor], Tensor]
 """From (B, 3, S, S) normalised frames to (B, C, s, s) embeddings."""
 
+ONEDNN_CONVOLUTION = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+"""Convolution, bias and what follows in one; None where torch was built without oneDNN."""
 ATTENTION_AT_ONCE = 2**20
 """Weights of attention that are in memory at a time, per head: 4 MB, which a cache holds."""
 
@@ -30,7 +33,7 @@ def cpu_encoder(encoder: nn.Module) -> Encoder:
     Args:
         encoder: in evaluation mode; weights that change later are not followed.
     """
-    if isinstance(encoder, NanoImageEncoder) and torch.backends.mkldnn.is_available():
+    if isinstance(encoder, NanoImageEncoder) and ONEDNN_CONVOLUTION is not None:
         return _fused(encoder)
     if isinstance(encoder, ImageEncoderViT):
         return lambda frames: _vit(encoder, frames)
@@ -64,8 +67,11 @@ class _Convolution(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve (B, C, h, w)."""
-        fused = torch.ops.mkldnn._convolution_pointwise
-        return cast(Tensor, fused(features, self.weight, self.bias, *self.geometry, *self.then))
+        assert ONEDNN_CONVOLUTION is not None
+        answer: Tensor = ONEDNN_CONVOLUTION(
+            features, self.weight, self.bias, *self.geometry, *self.then
+        )
+        return answer
 
 
 class _Norm(nn.Module):
@@ -131,7 +137,7 @@ def _attend(attention: Attention, tokens: Tensor) -> Tensor:
     heads = attention.num_heads
     split = attention.qkv(tokens).reshape(batch, height * width, 3, heads, -1)
     q, k, v = split.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)
-    placed = q.unflatten(1, (height, width))
+    placed = q.reshape(batch * heads, height, width, -1)
     down = get_rel_pos(height, height, attention.rel_pos_h)
     across = get_rel_pos(width, width, attention.rel_pos_w)
     # Biases of each token by the row and by the column of the other.
@@ -146,5 +152,5 @@ def _attend(attention: Attention, tokens: Tensor) -> Tensor:
             bias = (by_row[head, part] + by_column[head, part]).reshape(-1, height * width)
             weights = torch.addmm(bias, query[some], k[head].T).softmax(dim=1)
             torch.mm(weights, v[head], out=mixed[head, some])
-    joined = mixed.unflatten(0, (batch, heads)).unflatten(2, (height, width))
-    return cast(Tensor, attention.proj(joined.permute(0, 2, 3, 1, 4).flatten(3)))
+    joined = mixed.reshape(batch, heads, height, width, -1).permute(0, 2, 3, 1, 4)
+    return cast(Tensor, attention.proj(joined.flatten(3)))
