@@ -8,6 +8,7 @@ from scipy import ndimage
 
 _EDGES = ndimage.generate_binary_structure(2, 1)
 
+
 def component_at(mask: NDArray[np.bool_], pixel_xy: tuple[int, int]) -> NDArray[np.bool_] | None:
     """The part of a mask that is connected, by edges, to a pixel of its window; None without it."""
     x, y = pixel_xy

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,7 +72,9 @@ class Usage:
 
 @dataclass
 class EmbeddingCache:
-    """Embeddings in a folder that several processes may share, the least recently used out first.
+    """Embeddings in a folder, the least recently used out first.
+
+    Several processes may share the folder, and several threads the object.
 
     Attributes:
         folder: of the files.
@@ -88,6 +91,7 @@ class EmbeddingCache:
 
     def __post_init__(self) -> None:
         self._closed = False
+        self._lock = Lock()
         # Not known yet: the first writing looks through the folder.
         self._held_bytes, self._unseen_bytes = self.limit_bytes, 0
 
@@ -99,10 +103,11 @@ class EmbeddingCache:
         except OSError:
             return None
         embedding = _unpacked(data, key)
+        with self._lock:
+            self.usage.damaged += embedding is None
+            self.usage.bytes_read += 0 if embedding is None else len(data)
         if embedding is None:
-            self.usage.damaged += 1
             return None
-        self.usage.bytes_read += len(data)
         # The time of the last use decides what goes first. The file may just have gone.
         with suppress(OSError):
             os.utime(path)
@@ -114,18 +119,31 @@ class EmbeddingCache:
         if self._closed or len(data) > self.limit_bytes:
             return
         try:
-            self._make_room(len(data))
+            with self._lock:
+                self._make_room(len(data))
+                self._unseen_bytes += len(data)
             # Not forced to disk, which would take as long as encoding: what a power cut tears is
             # found to be damaged.
             with atomic_path(self._path(key), durable=False) as temporary:
                 temporary.write_bytes(data)
         except (OutputError, OSError) as error:
-            self._closed = True
-            reason = str(error).split(";")[0]
-            self.warn(f"the cache takes nothing more, the run goes on without: {reason}")
+            self._close(str(error).split(";")[0])
             return
-        self.usage.bytes_written += len(data)
-        self._unseen_bytes += len(data)
+        with self._lock:
+            self.usage.bytes_written += len(data)
+
+    def count(self, hits: int, misses: int) -> None:
+        """Add to the usage."""
+        with self._lock:
+            self.usage.hits += hits
+            self.usage.misses += misses
+
+    def _close(self, reason: str) -> None:
+        """Write nothing more, and say so once."""
+        with self._lock:
+            told, self._closed = self._closed, True
+        if not told:
+            self.warn(f"the cache takes nothing more, the run goes on without: {reason}")
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key[2:]}.safetensors"
@@ -222,8 +240,7 @@ class CachedEngine:
         for index, encoded in zip(missing, fresh, strict=True):
             self.cache.put(keys[index], encoded.embedding)
             found[index] = encoded
-        self.cache.usage.hits += len(crops) - len(missing)
-        self.cache.usage.misses += len(missing)
+        self.cache.count(hits=len(crops) - len(missing), misses=len(missing))
         return [one for one in found if one is not None]
 
     def _key(self, crop: NDArray[np.uint8]) -> str:

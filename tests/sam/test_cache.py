@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -270,6 +271,17 @@ def test_two_that_share_a_folder_see_each_others_files(tmp_path: Path, said: lis
     assert torch.equal(other.get(KEY), embedding(1))
     shutil.rmtree(tmp_path / KEY[:2])
     assert one.get(KEY) is None
+
+
+def test_threads_may_share_a_cache(cache: EmbeddingCache) -> None:
+    engine, _ = engine_of(cache)
+    crops = [crop(seed) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda one: engine.encode([one])[0], crops * 20):
+            assert found.embedding.shape == (1, 2, 4, 4)
+    assert cache.usage.hits + cache.usage.misses == 160
+    assert cache.usage.misses >= 8
+    assert (cache.usage.damaged, len(files_of(cache.folder))) == (0, 8)
 
 
 def test_a_full_disk_is_told_once(
