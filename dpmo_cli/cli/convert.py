@@ -37,6 +37,8 @@ def convert(
     device: options.Device = "auto",
     dtype: options.Dtype = "fp32",
     prompt_batch: options.PromptBatch = None,
+    cache: options.Cache = None,
+    cache_size: options.CacheSize = 20.0,
     calibration: options.CalibrationFile = None,
     nnec_scale: options.NnecScale = 1.0,
     tiles: options.Tiles = "auto",
@@ -112,6 +114,7 @@ def convert(
         strict=strict,
         max_failure_rate=max_failure_rate,
         quiet=quiet,
+        cache=options.open_cache(None if dry_run else cache, cache_size),
     )
     if dry_run:
         from dpmo_cli.pipeline.estimate import estimate

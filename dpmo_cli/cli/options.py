@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from dpmo_cli.cli.console import warn
 from dpmo_cli.errors import UsageError
 from dpmo_cli.geometry.extents import EXTENTS
 from dpmo_cli.masks.method import NEGATIVES, OWNERSHIPS, RADII, Method
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from dpmo_cli.pipeline.convert import Job
     from dpmo_cli.pipeline.plan import Selection
     from dpmo_cli.pipeline.predict import Finder
+    from dpmo_cli.sam.cache import EmbeddingCache
+    from dpmo_cli.sam.engine import RunEngine
     from dpmo_cli.sam.models import EngineSpec
 
 Sam: TypeAlias = Annotated[
@@ -40,6 +43,22 @@ PromptBatch: TypeAlias = Annotated[
     int | None,
     typer.Option(
         envvar="DPMO_PROMPT_BATCH", min=1, help="Prompts at once. Default: what memory holds."
+    ),
+]
+Cache: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        envvar="DPMO_CACHE",
+        help="Folder that keeps embeddings: a run with other options encodes no crop again.",
+    ),
+]
+CacheSize: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--cache-size",
+        envvar="DPMO_CACHE_SIZE",
+        help="GB that --cache may hold; the least recently used goes first.",
     ),
 ]
 CalibrationFile: TypeAlias = Annotated[
@@ -196,17 +215,24 @@ def job_of(
     strict: bool,
     max_failure_rate: float,
     quiet: bool,
+    cache: EmbeddingCache | None = None,
     finder: Finder | None = None,
 ) -> Job:
     """The run that the options of `convert` or `predict` ask for.
 
     Args:
         about: what the run record says first of it.
+        cache: of embeddings.
         finder: of points, for photos; None takes the dataset's as they are.
     """
     from dpmo_cli.pipeline.convert import Job
     from dpmo_cli.pipeline.settings import Settings
+    from dpmo_cli.sam.cache import GB, cached
     from dpmo_cli.sam.models import load_engine
+
+    def load() -> RunEngine:
+        engine = load_engine(spec)
+        return engine if cache is None else cached(engine, spec, cache)
 
     return Job(
         dataset=dataset,
@@ -214,11 +240,14 @@ def job_of(
         settings=Settings.of(dataset.name, spec, method, None if finder is None else finder.words),
         method=method,
         selection=selection,
-        load_engine=lambda: load_engine(spec),
+        load_engine=load,
         find_points=None if finder is None else finder.find,
+        cache=cache,
         config={
             **about,
             **_as_config(spec, method, prompt_batch),
+            "cache": None if cache is None else str(cache.folder),
+            "cache_gb": None if cache is None else cache.limit_bytes / GB,
             "limit": limit,
             "shard": shard,
             "strict": strict,
@@ -230,6 +259,22 @@ def job_of(
         max_failure_rate=max_failure_rate,
         quiet=quiet,
     )
+
+
+def open_cache(folder: Path | None, size_gb: float) -> EmbeddingCache | None:
+    """The cache that the options ask for, if any.
+
+    Raises:
+        UsageError: a size that is no positive number, or nothing can be written in the folder.
+    """
+    if not 0 < size_gb < float("inf"):
+        raise UsageError(f"--cache-size {size_gb}: must be a positive number")
+    if folder is None:
+        return None
+
+    from dpmo_cli.sam.cache import open_cache as opened
+
+    return opened(folder, size_gb, warn)
 
 
 def check_out(out: Path) -> None:

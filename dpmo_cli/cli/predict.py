@@ -73,6 +73,8 @@ def predict(
     device: options.Device = "auto",
     dtype: options.Dtype = "fp32",
     prompt_batch: options.PromptBatch = None,
+    cache: options.Cache = None,
+    cache_size: options.CacheSize = 20.0,
     calibration: options.CalibrationFile = None,
     nnec_scale: options.NnecScale = 1.0,
     tiles: options.Tiles = "auto",
@@ -164,6 +166,7 @@ def predict(
         strict=strict,
         max_failure_rate=max_failure_rate,
         quiet=quiet,
+        cache=options.open_cache(cache, cache_size),
         finder=finder,
     )
     if spec.name == "nano" and not quiet:

@@ -41,6 +41,7 @@ def whole_image(site_ids: NDArray[np.int64], size_hw: tuple[int, int]) -> list[T
 def adaptive_tiles(
     xy: FloatArray,
     radii_px: FloatArray,
+    natural_px: FloatArray,
     units_px: FloatArray,
     site_ids: NDArray[np.int64],
     size_hw: tuple[int, int],
@@ -50,10 +51,14 @@ def adaptive_tiles(
 ) -> list[Tile]:
     """Cut tiles so that discs reach the network at about one size; every site is in one tile.
 
+    Tiles are cut for the discs at scale 1, so that an embedding serves any smaller scale too. At a
+    larger one the tiles that hold all their discs stay, and the sites of the others get new ones.
+
     Args:
         xy: (S, 2) float64 sites, px.
         radii_px: (S,) float64 discs, px: the halo of a tile is no smaller than its discs.
-        units_px: (S,) float64 length by which to scale, px: the disc at scale 1.
+        natural_px: (S,) float64 discs at scale 1, px.
+        units_px: (S,) float64 length by which to scale, px.
         site_ids: (n,) which of the sites to decode, ascending.
         size_hw: height and width of the image, px.
         frame_px: side of the network's square input.
@@ -63,6 +68,30 @@ def adaptive_tiles(
         Tiles from the smallest to the largest, each level by rows. Tiles lie inside the image; a
         tile as large as the image is the image.
     """
+
+    def cut(discs_px: FloatArray, ids: NDArray[np.int64]) -> list[Tile]:
+        return _cut(xy, discs_px, units_px, ids, size_hw, frame_px=frame_px, target_px=target_px)
+
+    tiles = cut(natural_px, site_ids)
+    if (radii_px[site_ids] <= natural_px[site_ids]).all():
+        return tiles
+    kept = [tile for tile in tiles if _holds(tile, xy, radii_px, size_hw)]
+    held = np.concatenate([site_ids[:0], *(tile.sites for tile in kept)])
+    again = np.setdiff1d(site_ids, held)
+    return sorted(kept + cut(np.maximum(natural_px, radii_px), again), key=_longer_side)
+
+
+def _cut(
+    xy: FloatArray,
+    radii_px: FloatArray,
+    units_px: FloatArray,
+    site_ids: NDArray[np.int64],
+    size_hw: tuple[int, int],
+    *,
+    frame_px: int,
+    target_px: float,
+) -> list[Tile]:
+    """Tiles as of `adaptive_tiles`, for discs of one scale."""
     longest = max(size_hw)
     smallest = np.ceil(frame_px / MAX_MAGNIFICATION)
     wanted = frame_px * units_px[site_ids] / target_px
@@ -131,13 +160,35 @@ def _fitting(
     if not len(points):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
     _, nearest = cKDTree(centres).query(points, p=np.inf)
+    return np.asarray(nearest), _inside(points, radii_px, windows_xyxy[nearest], size_hw)
+
+
+def _inside(
+    points: FloatArray,
+    radii_px: FloatArray,
+    windows_xyxy: NDArray[np.int64],
+    size_hw: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """Whether each of n sites lies in its window, (n, 4) or (4,), with its disc: (n,) bool."""
     limit = np.array([size_hw[1], size_hw[0]])
-    low, high = windows_xyxy[nearest, :2], windows_xyxy[nearest, 2:]
+    low, high = windows_xyxy[..., :2], windows_xyxy[..., 2:]
     halo = radii_px[:, None] + 1
     # The image's border cuts a disc anyway.
     fits = ((points - halo >= low) | (low == 0)) & ((points + halo < high) | (high == limit))
     inside = (points >= low) & (points < high)
-    return np.asarray(nearest), np.asarray((fits & inside).all(axis=1))
+    return np.asarray((fits & inside).all(axis=1))
+
+
+def _holds(tile: Tile, xy: FloatArray, radii_px: FloatArray, size_hw: tuple[int, int]) -> bool:
+    """Whether a tile holds the discs of all its sites."""
+    window = np.array(tile.window_xyxy)
+    return bool(_inside(xy[tile.sites], radii_px[tile.sites], window, size_hw).all())
+
+
+def _longer_side(tile: Tile) -> int:
+    """Px."""
+    x0, y0, x1, y1 = tile.window_xyxy
+    return max(x1 - x0, y1 - y0)
 
 
 def _box_centres(points: FloatArray, cells: NDArray[np.int64]) -> FloatArray:

@@ -110,12 +110,14 @@ class Discs:
         distances_px: (S,) float64 to the nearest other site, inf for a lone one.
         spacing_px: (S,) float64, the local spacing.
         radii_px: (S,) float64.
+        natural_px: (S,) float64, the radii at scale 1, by which tiles are cut.
         clamped: (S,) bool, whether a radius is not simply the method's factor of a distance.
     """
 
     distances_px: FloatArray
     spacing_px: FloatArray
     radii_px: FloatArray
+    natural_px: FloatArray
     clamped: NDArray[np.bool_]
 
 
@@ -127,6 +129,7 @@ def discs_of(sites: Sites, size_hw: tuple[int, int], method: Method) -> Discs:
         distances,
         spacing,
         disc_radii(measured, size_hw, method.nnec_scale),
+        disc_radii(measured, size_hw, 1.0),
         clamped(measured, size_hw, method.nnec_scale),
     )
 
@@ -148,6 +151,7 @@ def plan_tiles(
     return adaptive_tiles(
         sites.xy,
         discs.radii_px,
+        discs.natural_px,
         disc_radii(unit, size_hw, 1.0),
         prompted,
         size_hw,

@@ -28,13 +28,17 @@ class OutputError(DpmoError):
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there becomes `path` at the end.
 
     The temporary file is forced to disk and takes the place of `path` in one step. A file that
     already holds the same bytes is left alone, so that timestamps move only when content does.
     On any exception, KeyboardInterrupt included, the temporary file is removed and `path` stays
     as it was. Missing parent folders are made.
+
+    Args:
+        path: the file.
+        durable: force it to disk; without, a power cut may leave a torn file.
 
     Raises:
         OutputError: for any OSError on the way, a full disk for example.
@@ -45,10 +49,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
             temporary.unlink()
-        else:
+        elif durable:
             _sync(temporary)
             os.replace(temporary, path)
             _sync(path.parent)
+        else:
+            os.replace(temporary, path)
     except OSError as error:
         _remove(temporary)
         raise OutputError(path, error) from error

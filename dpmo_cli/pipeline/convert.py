@@ -29,9 +29,10 @@ from dpmo_cli.pipeline.progress import RunProgress
 from dpmo_cli.pipeline.rows import failed_rows, hidden_points, segmented_rows
 from dpmo_cli.pipeline.settings import Settings, image_fingerprint
 from dpmo_cli.pipeline.store import Manifest, Store
-from dpmo_cli.sam.engine import SamEngine
+from dpmo_cli.sam.cache import EmbeddingCache
+from dpmo_cli.sam.engine import PromptEngine, RunEngine
 
-FindPoints = Callable[[NDArray[np.uint8], Heads, SamEngine], Heads]
+FindPoints = Callable[[NDArray[np.uint8], Heads, PromptEngine], Heads]
 """From an image, (H, W, 3) uint8 RGB, and what is known of its heads."""
 
 
@@ -48,6 +49,7 @@ class Job:
         load_engine: loads the network; called only when an image has to be converted.
         find_points: turns what is known of an image's heads into the points to prompt; None
             prompts them as they are.
+        cache: of embeddings, which the engine uses; for the run record.
         config: the resolved options, for the run record.
         discard_corrections: make the outputs automatic again; the decisions stay in their log.
         force: convert again what is there, and replace other runs in the folder.
@@ -61,8 +63,9 @@ class Job:
     settings: Settings
     method: Method
     selection: Selection
-    load_engine: Callable[[], SamEngine]
+    load_engine: Callable[[], RunEngine]
     find_points: FindPoints | None = None
+    cache: EmbeddingCache | None = None
     config: Mapping[str, object] = field(default_factory=dict)
     discard_corrections: bool = False
     force: bool = False
@@ -94,10 +97,10 @@ class _Run:
         self.write_seconds = 0.0
         self.tiles = 0
         self.converted = 0
-        self._engine: SamEngine | None = None
+        self._engine: RunEngine | None = None
 
     @property
-    def engine(self) -> SamEngine:
+    def engine(self) -> RunEngine:
         if self._engine is None:
             self._engine = self.job.load_engine()
         return self._engine
@@ -187,6 +190,7 @@ class _Run:
             "tiles": self.tiles,
             "prompt_batch": None if engine is None else engine.batch,
             "out_of_memory_halvings": 0 if engine is None else engine.halvings,
+            "cache": None if self.job.cache is None else self.job.cache.usage.as_json(),
         }
 
 

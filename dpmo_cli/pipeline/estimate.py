@@ -15,7 +15,7 @@ from dpmo_cli.pipeline.convert import Job
 from dpmo_cli.pipeline.finish import peak_memory_bytes
 from dpmo_cli.pipeline.plan import tasks_of
 from dpmo_cli.pipeline.rows import hidden_points
-from dpmo_cli.sam.engine import SamEngine
+from dpmo_cli.sam.engine import PromptEngine
 
 PROBE_PROMPTS = 16
 PROBE_SIDE_PX = 256
@@ -85,7 +85,7 @@ def estimate(job: Job) -> Estimate:
     )
 
 
-def _probe(engine: SamEngine, job: Job) -> tuple[float, float]:
+def _probe(engine: PromptEngine, job: Job) -> tuple[float, float]:
     """Seconds per tile and per prompt, measured on one made-up tile."""
     image = np.zeros((PROBE_SIDE_PX, PROBE_SIDE_PX, 3), dtype=np.uint8)
     steps = np.linspace(PROBE_SIDE_PX * 0.2, PROBE_SIDE_PX * 0.8, int(PROBE_PROMPTS**0.5))

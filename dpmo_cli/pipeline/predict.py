@@ -16,7 +16,7 @@ from dpmo_cli.rps.locator import Locator, load_locator, locate
 from dpmo_cli.rps.policy import load_policy
 from dpmo_cli.rps.selection import SELECTORS, WITH_POLICY, Selector
 from dpmo_cli.rps.weights import find_weights
-from dpmo_cli.sam.engine import SamEngine
+from dpmo_cli.sam.engine import PromptEngine
 from dpmo_cli.sam.models import EngineSpec
 from dpmo_cli.sam.weights import sha256_of
 
@@ -52,7 +52,7 @@ class Finder:
         assert self.locator_path is not None
         return load_locator(self.locator_path, self.device)
 
-    def find(self, image: NDArray[np.uint8], heads: Heads, engine: SamEngine) -> Heads:
+    def find(self, image: NDArray[np.uint8], heads: Heads, engine: PromptEngine) -> Heads:
         """Locate the people of a photo, or take the points that are known, and select.
 
         Args:

@@ -48,6 +48,7 @@ def cut(
         sites.xy,
         radii,
         units,
+        units,
         np.flatnonzero(sites.inside),
         size_hw,
         frame_px=network[0],
@@ -139,6 +140,49 @@ def test_extremes(
     found = cut(np.array(points, dtype=np.float64), size_hw, network, scale)
     assert_sound(found, network)
     assert found.tiles
+
+
+def as_plain(tiles: list[Tile]) -> list[tuple[tuple[int, int, int, int], list[int]]]:
+    return [(tile.window_xyxy, tile.sites.tolist()) for tile in tiles]
+
+
+@settings(deadline=None, max_examples=50)
+@given(scattered(), networks, st.sampled_from([0.2, 0.5, 0.99]))
+def test_smaller_discs_are_asked_in_the_tiles_of_scale_1(
+    crowd: tuple[FloatArray, tuple[int, int]], network: tuple[int, float], scale: float
+) -> None:
+    assert as_plain(cut(*crowd, network, scale).tiles) == as_plain(cut(*crowd, network).tiles)
+
+
+@settings(deadline=None, max_examples=50)
+@given(scattered(), networks, st.sampled_from([1.01, 1.5, 3.0]))
+def test_larger_discs_are_asked_in_the_tiles_of_scale_1_that_hold_them(
+    crowd: tuple[FloatArray, tuple[int, int]], network: tuple[int, float], scale: float
+) -> None:
+    found, natural = cut(*crowd, network, scale), cut(*crowd, network)
+    discs = disc_windows(found.sites.xy, found.radii_px + 1, found.size_hw)
+    chosen = as_plain(found.tiles)
+    for window, sites in as_plain(natural.tiles):
+        low_high = np.concatenate([discs[sites, :2].min(axis=0), discs[sites, 2:].max(axis=0)])
+        x0, y0, x1, y1 = low_high.tolist()
+        if x0 >= window[0] and y0 >= window[1] and x1 <= window[2] and y1 <= window[3]:
+            assert (window, sites) in chosen
+
+
+def test_a_slightly_larger_scale_keeps_tiles_with_room_and_moves_the_rest() -> None:
+    """Pairs far apart have room to spare in their tile; the dense part has none."""
+    dense = grid_points(8, 100, 200)
+    pairs = np.array(
+        [(600.0 + 300 * pair, 1000.0 + 20 * one) for pair in range(4) for one in (0, 1)]
+    )
+    points = np.concatenate([dense, pairs])
+    natural, larger = (
+        as_plain(cut(points, (2000, 2000)).tiles),
+        cut(points, (2000, 2000), scale=1.5),
+    )
+    kept = [tile for tile in natural if tile in as_plain(larger.tiles)]
+    assert 4 <= len(kept) < len(natural)
+    assert_sound(larger, NANO)
 
 
 def test_no_sites_give_no_tiles() -> None:

@@ -37,6 +37,20 @@ METHODS = [
 ]
 
 
+def test_only_what_holds_points_is_encoded() -> None:
+    """Two groups in the corners of an image; what lies between costs nothing."""
+    group = np.mgrid[20:90:14, 20:90:14].reshape(2, -1).T.astype(np.float64)
+    points = np.concatenate([group, group + np.array([1080, 780])])
+    engine = DiscEngine()
+    found = segment((900, 1200), points.tolist(), engine)
+    assert len(engine.crops) == found.tiles == sum(engine.batches)
+    assert sum(height * width for height, width in engine.crops) < 0.2 * 900 * 1200
+    assert len(engine.asked) >= found.tiles
+    nothing = DiscEngine()
+    assert segment((900, 1200), [(-5.0, 7.0)], nothing).tiles == 0
+    assert nothing.crops == []
+
+
 @st.composite
 def crowds(draw: st.DrawFn) -> tuple[tuple[int, int], NDArray[np.float64]]:
     """An image's size and points: some equal, some outside, some not finite."""

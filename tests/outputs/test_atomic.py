@@ -221,3 +221,17 @@ def test_a_folder_with_content_is_kept(tmp_path: Path) -> None:
         (folder / "b.txt").touch()
     assert [one.name for one in path.iterdir()] == ["a.txt"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_need_not_last_is_not_forced_to_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    with atomic_path(tmp_path / "kept", durable=False) as temporary:
+        temporary.write_bytes(b"whole")
+    assert (tmp_path / "kept").read_bytes() == b"whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert synced == []
+    write_bytes(tmp_path / "forced", b"whole")
+    assert synced

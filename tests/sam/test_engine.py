@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from dpmo_cli.errors import DpmoError
@@ -257,6 +258,19 @@ def test_chunks_do_not_change_the_answers(engine: SamEngine, size: int) -> None:
     assert_same_signs(parts.logits, whole.logits)
 
 
+@pytest.mark.parametrize("size_hw", [(97, 131), (131, 97), (64, 64), (301, 512), (1, 33)])
+def test_frames_are_those_of_sam_predictor(engine: SamEngine, size_hw: tuple[int, int]) -> None:
+    """To the last bit; each crop of a batch has its own padding."""
+    transform = ResizeLongestSide(engine.frame_px)
+    crops = [photo(*size_hw), photo(50, 80)]
+    with torch.inference_mode():
+        frames = engine._frames(crops)
+        assert frames.is_contiguous(memory_format=torch.channels_last)
+        for frame, crop in zip(frames, crops, strict=True):
+            resized = torch.from_numpy(transform.apply_image(crop)).permute(2, 0, 1)
+            assert torch.equal(frame, engine.model.preprocess(resized))
+
+
 def test_crops_encoded_together_are_as_alone(engine: SamEngine) -> None:
     crops = [photo(40 + 30 * number, 90, seed=number) for number in range(6)]
     together = engine.encode(crops)
@@ -278,6 +292,23 @@ def test_batch_follows_the_bytes_unless_it_is_given(nano: SamEngine, vit_b: Sam)
     assert SamEngine(nano.model, prompt_batch=5).batch == 5
     for model in (nano.model, vit_b):
         assert 1 <= SamEngine(model).batch <= 8
+
+
+@pytest.mark.parametrize("wanted", [None, 2])
+def test_batch_of_crops_follows_the_bytes_unless_it_is_given(
+    wanted: int | None, nano: SamEngine, vit_b: Sam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def encode(self: SamEngine, crops: Sequence[NDArray[np.uint8]]) -> list[Encoded]:
+        asked.append(len(crops))
+        frame = Frame((9, 9), self.frame_px, self.cells)
+        return [Encoded(torch.zeros(1, 1, 1, 1), frame)] * len(crops)
+
+    monkeypatch.setattr(SamEngine, "_encode", encode)
+    for model in (nano.model, vit_b):
+        assert len(SamEngine(model, tile_batch=wanted).encode([photo(9, 9)] * 6)) == 6
+    assert asked == ([4, 2] + [1] * 6 if wanted is None else [2] * 6)
 
 
 def limit_decoder(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
