@@ -19,8 +19,6 @@ STABILITY_OFFSET = 1.0
 RAMP = 0.1
 """Logits over which a cell comes to count in a score: rounding, which differs between batches of
 other sizes, would tip cells that lie on a threshold, and the scores with them."""
-WHOLE = 256
-"""What a cell counts at most: a grid of 256 x 256 still adds up exactly in single precision."""
 RIVAL_SCORE = 0.9
 """A candidate with this part of the best score rivals it."""
 RIVAL_IOU = 0.5
@@ -96,8 +94,8 @@ def choose(
 
     areas = _counted(logits, (0.0, -STABILITY_OFFSET, STABILITY_OFFSET), (disc, near, bound))
     in_disc, is_near, surely, maybe = areas[:, 0, :, 0], areas[:, 0, :, 1], areas[:, 1], areas[:, 2]
-    retained = in_disc / is_near.clamp(min=1)
-    stability = surely[:, :, 2] / maybe[:, :, 2].clamp(min=1)
+    retained = _part(in_disc, is_near)
+    stability = _part(surely[:, :, 2], maybe[:, :, 2])
     holds = logits[rows, :, row, column] > 0
     predicted = predicted_ious.clamp(0, 1)
     scores = torch.ones_like(predicted)
@@ -150,15 +148,18 @@ def half_sides(radii_cells: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     """Pixels of a mask in parts of another's, (n, c) float32; zero where the other is empty."""
-    counts = whole.sum(dim=(2, 3))
-    return part.sum(dim=(2, 3)) / counts.clamp(min=1)
+    return _part(part.sum(dim=(2, 3)), whole.sum(dim=(2, 3)))
+
+
+def _part(part: Tensor, whole: Tensor) -> Tensor:
+    """At most one, whatever the order of the sums; zero of nothing."""
+    return (part / whole.clamp(min=1)).clamp(max=1)
 
 
 def _counted(logits: Tensor, offsets: Sequence[float], regions: Sequence[Tensor]) -> Tensor:
     """What masks have in regions when their threshold is moved: (n, offsets, c, regions) float32.
 
-    A cell counts half of WHOLE at the threshold, all and nothing half a RAMP from it; in whole
-    numbers, so that sums are the same in any order, whatever window the cells are in.
+    A cell counts a half at the threshold, as one and nothing half a RAMP from it.
 
     Args:
         logits: (n, c, h, w) float32.
@@ -166,7 +167,7 @@ def _counted(logits: Tensor, offsets: Sequence[float], regions: Sequence[Tensor]
         regions: (n, h, w) bool each.
     """
     moved = torch.tensor(offsets, device=logits.device)[:, None, None, None] + RAMP / 2
-    cells = ((logits[:, None] + moved) * (WHOLE / RAMP)).clamp_(0, WHOLE).round_()
+    cells = ((logits[:, None] + moved) / RAMP).clamp_(0, 1)
     inside = torch.stack([region.flatten(1) for region in regions], dim=1).float()
     counts = cells.flatten(3).flatten(1, 2) @ inside.transpose(1, 2)
     return counts.view(len(logits), len(offsets), logits.shape[1], len(regions))

@@ -74,15 +74,22 @@ def check(found: SegmentedImage, size_hw: tuple[int, int], *, in_disc: bool = Tr
     assert owners.max(initial=0) <= 1, "two masks share a pixel"
 
 
-def by_coordinates(found: SegmentedImage) -> list[object]:
+def same_scores(one: SegmentedImage, other: SegmentedImage) -> None:
+    """Sums of cells in windows of other sizes are rounded otherwise."""
+    for name, values in vars(one.scores).items():
+        np.testing.assert_allclose(getattr(other.scores, name), values, rtol=1e-5, err_msg=name)
+
+
+def by_coordinates(found: SegmentedImage, *, scores: bool = True) -> list[object]:
     """All that is known of each site, under its coordinates."""
-    scores = np.stack([getattr(found.scores, name) for name in vars(found.scores)], axis=1)
+    names = list(vars(found.scores)) if scores else []
+    known = np.array([getattr(found.scores, name) for name in names]).reshape(-1, len(found.sites))
     return [
         (
             tuple(found.sites.xy[site]),
             found.radii_px[site],
             found.masks[site],
-            scores[site].tobytes(),
+            known[:, site].tobytes(),
             found.reasons[site],
         )
         for site in range(len(found.sites))
