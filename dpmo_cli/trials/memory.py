@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,6 @@ import torch
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.masks.method import default_method
 from dpmo_cli.masks.segment import segment_image
-from dpmo_cli.pipeline.finish import peak_memory_bytes
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.trials.crowd import Crowd, drawn_crowd, prompts_of_tiles
 from dpmo_cli.trials.networks import (
@@ -176,7 +176,7 @@ def _start(device: torch.device) -> int:
         CLEAR.write_text("5")
         return _status("VmRSS")
     except (OSError, LookupError):
-        return peak_memory_bytes()
+        return _largest()
 
 
 def _peak(device: torch.device) -> int:
@@ -186,7 +186,13 @@ def _peak(device: torch.device) -> int:
         # Not that of getrusage, which a process takes over from the one that started it.
         return _status("VmHWM")
     except (OSError, LookupError):
-        return peak_memory_bytes()
+        return _largest()
+
+
+def _largest() -> int:
+    """Where there is no /proc: the largest resident memory so far, in which smaller peaks hide."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _status(name: str) -> int:

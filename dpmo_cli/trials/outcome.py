@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,7 +87,8 @@ class Side:
         seconds_per_image: encoder included.
         flop_per_prompt: as torch counts them.
         share_of_matmul_peak: FLOP/s while prompting, in parts of the machine's fp32 peak.
-        memory_bytes: see `Need.bytes`; of one chunk for the stock path, in fp32 for ours.
+        memory_bytes: see `Need.bytes`; in fp32, with the image as one tile, and for the stock path
+            of one chunk.
     """
 
     seconds: Mapping[str, float]
@@ -182,7 +183,10 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
         f"{race.sam} ({case.weights} weights), {race.device}, {case.threads} threads, "
         f"ours in {race.dtype}, stock in fp32"
     )
-    yield f"{case.prompts:,} prompts in {case.tiles:,} tiles of an image of {width} x {height}"
+    yield (
+        f"image of {width} x {height} px: prompts {case.prompts:,}, tiles {case.tiles:,}, "
+        f"masks {case.our_masks:,}"
+    )
     rounds = f"medians of {race.repeats} rounds in turn"
     if outcome.extrapolated:
         yield (
@@ -203,12 +207,13 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
     yield f"| ownership | | {ours.seconds['own']:.3f} | |"
     yield f"| discs, tiles, reasons | | {ours.seconds['rest']:.3f} | |"
     product = f"{case.matmul_flop_per_s / 1e9:,.0f} GFLOP/s of an fp32 matrix product"
-    for title, value in (
+    rows: list[tuple[str, Callable[[Side], str]]] = [
         ("prompts per second", lambda side: f"{side.prompts_per_s:,.1f}"),
         ("GFLOP per prompt", lambda side: f"{side.flop_per_prompt / 1e9:.3f}"),
         (f"prompts' part of the {product}", lambda side: f"{side.share_of_matmul_peak:.0%}"),
-        ("MB above what was held before", lambda side: f"{side.memory_bytes / 1e6:,.0f}"),
-    ):
+        ("MB above what was held before, one tile", lambda side: f"{side.memory_bytes / 1e6:,.0f}"),
+    ]
+    for title, value in rows:
         yield f"| {title} | {value(stock)} | {value(ours)} | |"
     yield ""
     yield f"ours beside the network: {1000 * outcome.overhead_s:.3f} ms per prompt"

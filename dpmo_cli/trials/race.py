@@ -57,7 +57,7 @@ def run_race(race: Race, say: Callable[[str], None] = lambda line: None) -> Outc
     if race.dtype == BF16:
         ours[BF16] = Remembering(replace(engine, bf16=True))
 
-    say(f"encoding {len(crowd.tiles)} of the image's tiles, and one as segment-anything does")
+    say(f"encoding: tiles {len(crowd.tiles)}, then one as segment-anything does")
     encode_s = {name: _encode_seconds(crowd, one) for name, one in ours.items()}
     chosen = some_of(crowd.tiles, min(race.stock_points or crowd.prompts, crowd.prompts))
     parts = prompts_of_tiles(crowd, chosen, ours[FP32])
@@ -66,7 +66,7 @@ def run_race(race: Race, say: Callable[[str], None] = lambda line: None) -> Outc
     say("looking for the stock path's best chunk")
     chunk, tried = stock.best_chunk(max(parts, key=lambda part: len(part.sites)), race.size_hw)
 
-    say(f"comparing the masks of {count_of(parts)} prompts, and counting operations")
+    say(f"comparing masks, and counting operations: prompts {count_of(parts)}")
     claims = our_claims(crowd, chosen, ours[FP32])
     agreement = compare(crowd, claims, parts, stock)
     flops = {STOCK: counted(lambda: [stock.candidates(part) for part in parts])}

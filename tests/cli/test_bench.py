@@ -68,7 +68,7 @@ def test_the_stock_path_and_ours(dpmo: Dpmo, loads: list[Load]) -> None:
         assert sum(seconds.values()) == pytest.approx(total)
         assert side["prompts_per_s"] == pytest.approx(12 / total)
         assert side["seconds_per_image"] == pytest.approx(total + side["encode_s_per_tile"])
-        assert 0 < side["share_of_matmul_peak"] < 1.5
+        assert side["share_of_matmul_peak"] > 0
     assert ratio["total"] == pytest.approx(stock["seconds"]["total"] / ours["seconds"]["total"])
     assert ratio["rle"] == pytest.approx(stock["seconds"]["rle"] / ours["seconds"]["rle"])
     # What the prompts share is computed once.
@@ -76,7 +76,9 @@ def test_the_stock_path_and_ours(dpmo: Dpmo, loads: list[Load]) -> None:
     assert found.json["masks"]["masks"] == 6
     assert found.json["masks"]["equal"] is True
     assert found.json["bf16"] is None
-    assert [(load.path, load.points) for load in loads] == [("stock", 6), ("ours", 12)]
+    chunk = case["stock_chunk"]
+    assert str(chunk) in case["stock_seconds_by_chunk"]
+    assert [(load.path, load.points) for load in loads] == [("stock", chunk), ("ours", 12)]
     assert (stock["memory_bytes"], ours["memory_bytes"]) == (1000, 2000)
 
 
@@ -86,8 +88,8 @@ def test_tiles_and_bf16_for_a_person(dpmo: Dpmo, loads: list[Load]) -> None:
     assert found.code == 0
     assert not found.stderr
     about, rounds = found.stdout.splitlines()[1:3]
-    assert "12 prompts in" in about
-    assert "1 tiles" not in about
+    assert about.startswith("image of 160 x 120 px: prompts 12, tiles ")
+    assert "tiles 1," not in about
     assert rounds == "medians of 1 rounds in turn"
     table = [line for line in found.stdout.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in table} == {5}
