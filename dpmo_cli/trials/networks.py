@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -92,13 +93,16 @@ class Remembering:
         self._known[_digest(crop)] = encoded
 
     def encode(self, crops: Sequence[NDArray[np.uint8]]) -> list[Encoded]:
-        """The embeddings of crops; those not known yet are computed."""
+        """The embeddings of crops; those not known yet are computed.
+
+        Each is handed out as a new one, so that an engine prepares it anew, as in a run.
+        """
         keys = [_digest(crop) for crop in crops]
         new = {key: crop for key, crop in zip(keys, crops, strict=True) if key not in self._known}
         if new:
             self._known.update(zip(new, self.engine.encode(list(new.values())), strict=True))
             finish(self.engine.device)
-        return [self._known[key] for key in keys]
+        return [replace(self._known[key]) for key in keys]
 
     def prompt(self, *args: Any, **options: Any) -> Iterator[Answer]:
         """The engine's own answers."""

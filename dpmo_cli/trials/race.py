@@ -10,7 +10,7 @@ from time import perf_counter
 
 import torch
 
-from dpmo_cli.masks.claims import Seconds
+from dpmo_cli.masks.claims import Claims, Seconds
 from dpmo_cli.masks.method import default_method
 from dpmo_cli.masks.segment import SegmentedImage, segment_image
 from dpmo_cli.trials.agreement import compare, likeness, our_claims
@@ -67,11 +67,16 @@ def run_race(race: Race, say: Callable[[str], None] = lambda line: None) -> Outc
     chunk, tried = stock.best_chunk(max(parts, key=lambda part: len(part.sites)), race.size_hw)
 
     say(f"comparing masks, and counting operations: prompts {count_of(parts)}")
-    claims = our_claims(crowd, chosen, ours[FP32])
-    agreement = compare(crowd, claims, parts, stock)
-    flops = {STOCK: counted(lambda: [stock.candidates(part) for part in parts])}
-    for name, one in ours.items():
-        flops[name] = counted(partial(our_claims, crowd, chosen, one))
+    flops = {STOCK: counted(lambda: [stock.candidates(part) for part in parts]) / count_of(parts)}
+    claims: dict[str, Claims] = {}
+
+    def claim(name: str) -> None:
+        claims[name] = our_claims(crowd, crowd.tiles, ours[name])
+
+    for name in ours:
+        # All prompts: what those of a tile share is computed once for all of them.
+        flops[name] = counted(partial(claim, name)) / crowd.prompts
+    agreement = compare(crowd, claims[FP32], parts, stock)
 
     rounds = {name: _Rounds() for name in (STOCK, *ours)}
     masks: dict[str, SegmentedImage] = {}
@@ -91,14 +96,13 @@ def run_race(race: Race, say: Callable[[str], None] = lambda line: None) -> Outc
 
     def side(name: str) -> Side:
         seconds = rounds[name].medians()
-        per_prompt = flops[name] / count_of(parts)
         return Side(
             seconds=seconds,
             prompts_per_s=crowd.prompts / seconds["total"],
             encode_s_per_tile=encode_s[name],
             seconds_per_image=seconds["total"] + len(crowd.tiles) * encode_s[name],
-            flop_per_prompt=round(per_prompt),
-            share_of_matmul_peak=per_prompt * crowd.prompts / seconds["prompt"] / peak,
+            flop_per_prompt=round(flops[name]),
+            share_of_matmul_peak=flops[name] * crowd.prompts / seconds["prompt"] / peak,
             memory_bytes=held[name],
         )
 

@@ -123,6 +123,10 @@ def test_tiles_are_encoded_once(crowd, nano) -> None:
     first = segment_image(crowd.image, crowd.points_xy, engine, crowd.method)
     again = segment_image(crowd.image, crowd.points_xy, engine, crowd.method)
     assert sum(asked) == len(crowd.tiles)
+    crops = [crowd.crop(crowd.tiles[0])]
+    (one,), (other,) = engine.encode(crops), engine.encode(crops)
+    assert one is not other
+    assert one.embedding is other.embedding
     assert first.masks == again.masks
     assert first.masks == segment_image(crowd.image, crowd.points_xy, nano, crowd.method).masks
 
