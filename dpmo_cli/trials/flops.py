@@ -15,13 +15,15 @@ from dpmo_cli.sam.models import build_model
 from dpmo_cli.trials.agreement import our_claims
 from dpmo_cli.trials.crowd import drawn_crowd, prompts_of_tiles
 from dpmo_cli.trials.networks import Remembering, finish, prompting_engine, random_embedding
-from dpmo_cli.trials.stock import Stock
+from dpmo_cli.trials.stock import Prompts, Stock
 
 MATMUL = 2048
 """Side of the square matrices whose product measures a machine's peak."""
 MATMUL_ROUNDS = 7
-PROMPTS = 32
+PROMPTS = 256
 SIZE_HW = (768, 1024)
+"""The crowd whose prompts are counted: ours compute more where discs are larger."""
+STOCK_PROMPTS = 8
 
 
 def _of_attention(q: Any, k: Any, v: Any, *_: object, **__: object) -> int:
@@ -36,6 +38,12 @@ def counted(what: Callable[[], object]) -> int:
     with torch.inference_mode(), counter:
         what()
     return int(counter.get_total_flops())
+
+
+def stock_flops(stock: Stock, parts: Sequence[Prompts]) -> int:
+    """The operations of one prompt of the stock path, the same for every prompt."""
+    part = parts[0].part(0, STOCK_PROMPTS)
+    return round(counted(lambda: stock.candidates(part)) / len(part.sites))
 
 
 def matmul_peak(device: torch.device) -> float:
@@ -59,7 +67,7 @@ class Costs:
         sam: its name.
         tile: FLOP of its encoder for a tile.
         stock_prompt: FLOP of a prompt in segment-anything.
-        our_prompt: FLOP of a prompt here.
+        our_prompt: FLOP of a prompt here, in a crowd of PROMPTS in an image of SIZE_HW.
     """
 
     sam: str
@@ -81,9 +89,8 @@ def costs_of(name: str) -> Costs:
     known.know(crowd.image, random_embedding(engine, crowd.size_hw))
     parts = prompts_of_tiles(crowd, crowd.tiles, known)
     stock = Stock(engine.model)
-    asked = counted(lambda: [stock.candidates(part) for part in parts])
     ours = counted(lambda: our_claims(crowd, crowd.tiles, known))
-    return Costs(name, tile, round(asked / crowd.prompts), round(ours / crowd.prompts))
+    return Costs(name, tile, stock_flops(stock, parts), round(ours / crowd.prompts))
 
 
 def costs_as_json(costs: Sequence[Costs]) -> list[dict[str, object]]:

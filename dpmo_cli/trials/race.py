@@ -15,7 +15,7 @@ from dpmo_cli.masks.method import default_method
 from dpmo_cli.masks.segment import SegmentedImage, segment_image
 from dpmo_cli.trials.agreement import compare, likeness, our_claims
 from dpmo_cli.trials.crowd import Crowd, drawn_crowd, prompts_of_tiles, some_of
-from dpmo_cli.trials.flops import counted, matmul_peak
+from dpmo_cli.trials.flops import counted, matmul_peak, stock_flops
 from dpmo_cli.trials.memory import OURS, STOCK, Load, fixed_output, measure
 from dpmo_cli.trials.networks import Remembering, copy_of, engine_of
 from dpmo_cli.trials.outcome import BF16, FP32, Case, Half, Outcome, Race, Side
@@ -67,7 +67,7 @@ def run_race(race: Race, say: Callable[[str], None] = lambda line: None) -> Outc
     chunk, tried = stock.best_chunk(max(parts, key=lambda part: len(part.sites)), race.size_hw)
 
     say(f"comparing masks, and counting operations: prompts {count_of(parts)}")
-    flops = {STOCK: counted(lambda: [stock.candidates(part) for part in parts]) / count_of(parts)}
+    flops: dict[str, float] = {STOCK: stock_flops(stock, parts)}
     claims: dict[str, Claims] = {}
 
     def claim(name: str) -> None:

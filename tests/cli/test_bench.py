@@ -122,7 +122,8 @@ def test_memory_by_points(dpmo: Dpmo, loads: list[Load], monkeypatch: pytest.Mon
     assert [need["bytes"] for need in needs] == [1000 * n for n in range(1, 8)]
 
 
-def test_operations(dpmo: Dpmo) -> None:
+def test_operations(dpmo: Dpmo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpmo_cli.trials.flops.PROMPTS", 24)
     found = dpmo("bench", "--sam", "nano", "--flops", "--json")
     (nano,) = found.json["networks"]
     assert nano["tile"] == 1_275_490_304
