@@ -7,7 +7,7 @@ DEMO := .cache/demo
 
 BROWSER := chromium chromium-driver
 
-.PHONY: demo test lint test-slow test-e2e browser clean
+.PHONY: demo bench test lint test-slow test-e2e browser clean
 
 demo: $(READY)
 	$(BIN)/python -m examples.render $(DEMO)/scenes --dataset shanghaitech-a --scenes 3 --seed 7
@@ -15,6 +15,12 @@ demo: $(READY)
 	$(BIN)/dpmo validate $(DEMO)/out
 	@echo "Masks of drawn crowds, by nano, the small embedded network:"
 	@$(BIN)/dpmo visualize $(DEMO)/out --sample 3 --no-discs -o $(DEMO)/masks.png
+
+# The stock path and ours, then the plain loop and `dpmo convert`: about three minutes on two cores.
+bench: $(READY)
+	$(BIN)/dpmo bench --sam vit_b --points 500 --size 1024x768
+	$(BIN)/python -m examples.render $(DEMO)/scenes --dataset shanghaitech-a --scenes 3 --seed 7
+	$(BIN)/python -m examples.compare_plain --dataset shanghaitech-a --root $(DEMO)/scenes/shanghaitech-a
 
 # A worker per core, each with one thread of torch's; a file's tests share what they have set up.
 test: $(READY) lint

@@ -8,11 +8,9 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-import torch
 
-from dpmo_cli.geometry.extents import EXTENTS, NNEC
-from dpmo_cli.sam.engine import SamEngine
-from dpmo_cli.sam.models import build_model
+from dpmo_cli.geometry.extents import NNEC
+from dpmo_cli.trials.networks import finish, random_engine
 
 PROMPTS = 32
 REPEATS = 5
@@ -50,30 +48,22 @@ def measure_speed(name: str, device: str) -> Speed:
         name: `nano`, `vit_b`, `vit_l` or `vit_h`.
         device: as torch names it.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build_model(name).float().eval().to(device)
-    model.image_encoder.to(memory_format=torch.channels_last)
-    # As it is asked in a run: nano for one mask, the others for three.
-    engine = SamEngine(model, extents=EXTENTS if name == "nano" else ())
+    engine = random_engine(name, device)
+    model = engine.model
     rng = np.random.default_rng(0)
     side = engine.frame_px
     crop = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
     points_xy = rng.uniform(0, side, (PROMPTS, 1, 2))
     labels = np.ones((PROMPTS, 1), dtype=np.int64)
 
-    def finished() -> None:
-        if engine.device.type == "cuda":
-            torch.cuda.synchronize()
-
     def prompt() -> None:
         for _ in engine.prompt(encoded, points_xy, labels, NNEC):
             pass
-        finished()
+        finish(engine.device)
 
     def encode() -> None:
         engine.encode([crop])
-        finished()
+        finish(engine.device)
 
     (encoded,) = engine.encode([crop])
     parameters = sum(parameter.numel() for parameter in model.parameters())
