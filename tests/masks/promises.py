@@ -83,7 +83,9 @@ def same_scores(one: SegmentedImage, other: SegmentedImage) -> None:
 def by_coordinates(found: SegmentedImage, *, scores: bool = True) -> list[object]:
     """All that is known of each site, under its coordinates."""
     names = list(vars(found.scores)) if scores else []
-    known = np.array([getattr(found.scores, name) for name in names]).reshape(-1, len(found.sites))
+    known = np.array([getattr(found.scores, name) for name in names]).reshape(
+        len(names), len(found.sites)
+    )
     return [
         (
             tuple(found.sites.xy[site]),
