@@ -50,8 +50,15 @@ def test_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
+def example_with(word: str) -> str:
+    (found,) = (
+        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if word in block
+    )
+    return str(found)
+
+
 def test_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    example, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = example_with("masks_from_points")
     pixels = np.random.default_rng(0).integers(0, 255, (160, 480, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "crowd.jpg")
     monkeypatch.chdir(tmp_path)
@@ -62,7 +69,7 @@ def test_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_queue_is_read_as_shown(
     crowd: Crowd, dpmo: Dpmo, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = example_with("queue.parquet")
     assert dpmo("convert", "--root", crowd.root, "--out", "masks", "--quiet").code == 0
     exec(compile(example, "README.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) == min(20, crowd.total)
