@@ -36,6 +36,11 @@ class Seconds:
     own: float = 0.0
     rle: float = 0.0
 
+    def add(self, other: Seconds) -> None:
+        """Add the time of another part."""
+        for stage, value in vars(other).items():
+            setattr(self, stage, getattr(self, stage) + value)
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -20,7 +20,8 @@ from dpmo_cli.masks.choice import choose
 from dpmo_cli.masks.claims import TILES_AT_ONCE, prompts_of, squares_round
 from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.score import PART_LIMITS, logit_of
-from dpmo_cli.masks.segment import Discs, discs_of, plan_tiles, sites_to_prompt
+from dpmo_cli.masks.segment import discs_of, plan_tiles, sites_to_prompt
+from dpmo_cli.masks.settle import Discs
 from dpmo_cli.sam.engine import Encoded, PromptEngine
 
 RECENTRED = 2

@@ -11,7 +11,8 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from dpmo_cli.masks.method import Method
-from dpmo_cli.masks.segment import SegmentedImage, SiteMask, segment_image
+from dpmo_cli.masks.segment import segment_image
+from dpmo_cli.masks.settle import SegmentedImage, SiteMask
 from dpmo_cli.sam.engine import PromptEngine
 
 Points = Sequence[tuple[float, float]] | NDArray[np.float64]

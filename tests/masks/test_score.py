@@ -14,7 +14,7 @@ from dpmo_cli.geometry.extents import EXTENTS, HEAD, NNEC, VISIBLE
 from dpmo_cli.masks import reasons
 from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.score import FEATURES, features
-from dpmo_cli.masks.segment import SegmentedImage
+from dpmo_cli.masks.settle import SegmentedImage
 from dpmo_cli.sam.calibration import Calibration
 from dpmo_cli.sam.engine import Encoded
 from tests.masks.fakes import DiscEngine, FakeEngine, NoiseEngine, NothingEngine

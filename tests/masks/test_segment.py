@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,8 @@ from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
 from dpmo_cli.masks import reasons
 from dpmo_cli.masks.claims import TILES_AT_ONCE, Seconds
 from dpmo_cli.masks.method import LOGIT, RATIO, ROBUST, Method
-from dpmo_cli.masks.segment import segment_image
+from dpmo_cli.masks.segment import ask_network, segment_image
+from dpmo_cli.masks.settle import settle
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.sam.models import load_engine, resolve_engine
 from tests.masks.fakes import (
@@ -127,6 +130,20 @@ def test_crowd(engine: type[FakeEngine], method: Method) -> None:
         assert asked.crops == [(200, 300)]
     if engine in (DiscEngine, StripeEngine):
         assert all(found.masks)
+
+
+def test_threads_that_ask_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpmo_cli.masks.segment.TILES_AT_ONCE", 2)
+    rng = np.random.default_rng(6)
+    points = np.concatenate([rng.uniform(0, 90, (60, 2)), rng.uniform(90, 200, (8, 2))])
+    alone, seconds = segment((200, 300), points, DiscEngine()), Seconds()
+    with ThreadPoolExecutor(3) as pool:
+        image, method = noise(200, 300), Method()
+        asked = ask_network(image, points, DiscEngine(), method, seconds=seconds, pool=pool)
+        assert len(asked.pending) > 3
+        together = settle(asked, DiscEngine(), method)
+    assert by_coordinates(together) == by_coordinates(alone)
+    assert min(seconds.encode, seconds.prompt, seconds.choose, seconds.clip) > 0
 
 
 def test_many_tiles_are_encoded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
