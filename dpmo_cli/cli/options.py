@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -17,7 +18,7 @@ from dpmo_cli.masks.method import NEGATIVES, OWNERSHIPS, RADII, Method
 
 if TYPE_CHECKING:
     from dpmo_cli.datasets.base import Dataset
-    from dpmo_cli.pipeline.convert import Job
+    from dpmo_cli.pipeline.job import Job
     from dpmo_cli.pipeline.plan import Selection
     from dpmo_cli.pipeline.predict import Finder
     from dpmo_cli.sam.cache import EmbeddingCache
@@ -225,14 +226,10 @@ def job_of(
         cache: of embeddings.
         finder: of points, for photos; None takes the dataset's as they are.
     """
-    from dpmo_cli.pipeline.convert import Job
+    from dpmo_cli.pipeline.job import Job
     from dpmo_cli.pipeline.settings import Settings
-    from dpmo_cli.sam.cache import GB, cached
+    from dpmo_cli.sam.cache import GB
     from dpmo_cli.sam.models import load_engine
-
-    def load() -> RunEngine:
-        engine = load_engine(spec)
-        return engine if cache is None else cached(engine, spec, cache)
 
     return Job(
         dataset=dataset,
@@ -240,7 +237,7 @@ def job_of(
         settings=Settings.of(dataset.name, spec, method, None if finder is None else finder.words),
         method=method,
         selection=selection,
-        load_engine=load,
+        load_engine=partial(_engine_of, load_engine, spec, cache),
         find_points=None if finder is None else finder.find,
         cache=cache,
         config={
@@ -259,6 +256,16 @@ def job_of(
         max_failure_rate=max_failure_rate,
         quiet=quiet,
     )
+
+
+def _engine_of(
+    load: Callable[[EngineSpec], RunEngine], spec: EngineSpec, cache: EmbeddingCache | None
+) -> RunEngine:
+    """Load a network, with a cache of its embeddings where there is one."""
+    from dpmo_cli.sam.cache import cached
+
+    engine = load(spec)
+    return engine if cache is None else cached(engine, spec, cache)
 
 
 def open_cache(folder: Path | None, size_gb: float) -> EmbeddingCache | None:

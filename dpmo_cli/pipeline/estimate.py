@@ -11,8 +11,8 @@ from dpmo_cli.datasets.images import image_size_hw
 from dpmo_cli.errors import InputError
 from dpmo_cli.geometry.points import group_points
 from dpmo_cli.masks.segment import discs_of, plan_tiles, segment_image, sites_to_prompt
-from dpmo_cli.pipeline.convert import Job
 from dpmo_cli.pipeline.finish import peak_memory_bytes
+from dpmo_cli.pipeline.job import Job
 from dpmo_cli.pipeline.plan import tasks_of
 from dpmo_cli.pipeline.rows import hidden_points
 from dpmo_cli.sam.engine import PromptEngine

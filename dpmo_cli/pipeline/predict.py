@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -52,19 +53,26 @@ class Finder:
         assert self.locator_path is not None
         return load_locator(self.locator_path, self.device)
 
-    def find(self, image: NDArray[np.uint8], heads: Heads, engine: PromptEngine) -> Heads:
+    def find(
+        self,
+        image: NDArray[np.uint8],
+        heads: Heads,
+        engine: PromptEngine,
+        pool: Executor | None = None,
+    ) -> Heads:
         """Locate the people of a photo, or take the points that are known, and select.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             heads: what is known of it.
             engine: the network.
+            pool: threads to ask it from.
         """
         if self.locator_path is not None:
             threshold = float(np.log(self.min_score / (1 - self.min_score)))
             peaks = locate(image, self._locator, threshold=threshold)
             heads = Heads(peaks.points_xy, locator_scores=peaks.scores)
-        selection = self.selector.select(image, heads.points_xy, engine, self.method)
+        selection = self.selector.select(image, heads.points_xy, engine, self.method, pool)
         rejected = selection.rejected if selection.rejected.any() else None
         return replace(heads, points_xy=selection.points_xy, rejected=rejected)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -141,10 +143,21 @@ def _located(points_xy: FloatArray, size_hw: tuple[int, int], method: Method) ->
     )
 
 
+Answer = TypeVar("Answer")
+
+
 def _groups(
-    image: NDArray[np.uint8], located: _Located, engine: PromptEngine, method: Method
-) -> Iterator[tuple[Tile, Encoded, IntArray]]:
-    """A few sites at a time, and the encoded tile that they are asked in."""
+    image: NDArray[np.uint8],
+    located: _Located,
+    engine: PromptEngine,
+    method: Method,
+    ask: Callable[[Tile, Encoded, IntArray], Answer],
+    pool: Executor | None,
+) -> Iterator[tuple[IntArray, Answer]]:
+    """Ask about a few sites at a time, in their encoded tile: the sites and what `ask` returned.
+
+    The order and the answers do not depend on the threads of `pool`.
+    """
     tiles = plan_tiles(
         located.sites,
         located.discs,
@@ -153,24 +166,44 @@ def _groups(
         engine.frame_px,
         method,
     )
-    for start in range(0, len(tiles), TILES_AT_ONCE):
-        part = tiles[start : start + TILES_AT_ONCE]
+
+    def ask_part(part: list[Tile]) -> list[tuple[IntArray, Answer]]:
         crops = []
         for tile in part:
             x0, y0, x1, y1 = tile.window_xyxy
             crops.append(image[y0:y1, x0:x1])
+        found = []
         for tile, encoded in zip(part, engine.encode(crops), strict=True):
             for begin in range(0, len(tile.sites), SITES_AT_ONCE):
-                yield tile, encoded, tile.sites[begin : begin + SITES_AT_ONCE]
+                members = tile.sites[begin : begin + SITES_AT_ONCE]
+                found.append((members, ask(tile, encoded, members)))
+        return found
+
+    parts = [tiles[at : at + TILES_AT_ONCE] for at in range(0, len(tiles), TILES_AT_ONCE)]
+    if pool is None:
+        for part in parts:
+            yield from ask_part(part)
+        return
+    pending = [pool.submit(ask_part, part) for part in parts]
+    try:
+        for answers in pending:
+            yield from answers.result()
+    finally:
+        for answers in pending:
+            answers.cancel()
 
 
 def recentre(
-    image: NDArray[np.uint8], points_xy: FloatArray, engine: PromptEngine, method: Method
+    image: NDArray[np.uint8],
+    points_xy: FloatArray,
+    engine: PromptEngine,
+    method: Method,
+    pool: Executor | None = None,
 ) -> tuple[Sites, NDArray[np.bool_], FloatArray]:
     """The middle of each person's head, found by two prompts for the head alone.
 
     Args:
-        image, points_xy, engine, method: as of `ask_candidates`.
+        image, points_xy, engine, method, pool: as of `ask_candidates`.
 
     Returns:
         The S sites of the points, (S,) bool, which of them were asked about, and (S, 2) float64 px,
@@ -178,8 +211,12 @@ def recentre(
     """
     located = _located(points_xy, (image.shape[0], image.shape[1]), method)
     found = located.sites.xy.copy()
-    for tile, encoded, members in _groups(image, located, engine, method):
-        found[members] = _heads(tile, encoded, members, located, engine, method)[:, -1]
+
+    def ask(tile: Tile, encoded: Encoded, members: IntArray) -> FloatArray:
+        return _heads(tile, encoded, members, located, engine, method)
+
+    for members, heads_xy in _groups(image, located, engine, method, ask, pool):
+        found[members] = heads_xy[:, -1]
     return located.sites, located.prompted, found
 
 
@@ -189,6 +226,7 @@ def ask_candidates(
     engine: PromptEngine,
     method: Method,
     watch: Callable[[Asked], None] = lambda asked: None,
+    pool: Executor | None = None,
 ) -> Candidates:
     """Prompt the network with every candidate of every point.
 
@@ -198,6 +236,7 @@ def ask_candidates(
         engine: the network.
         method: the choices of the method.
         watch: told of the masks, which are not kept.
+        pool: threads to ask from; None asks from this one.
 
     Returns:
         The same for the same points in any order.
@@ -208,20 +247,24 @@ def ask_candidates(
     features = np.zeros((len(sites), COUNT, len(FEATURES)), dtype=np.float32)
     scores = np.zeros((len(sites), COUNT), dtype=np.float32)
     embedding: NDArray[np.float32] | None = None
-    for tile, encoded, members in _groups(image, located, engine, method):
+
+    def ask(
+        tile: Tile, encoded: Encoded, members: IntArray
+    ) -> tuple[FloatArray, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         heads = _heads(tile, encoded, members, located, engine, method)
         there = positions_in_discs(
             sites.xy[members], heads, discs.radii_px[members], located.size_hw
         )
-        positions[members] = there
         seen = _embedding_at(encoded, there - tile.window_xyxy[:2])
+        asked, said = _ask(tile, encoded, members, there, located, engine, method)
+        watch(asked)
+        return there, seen, said.score, _features(asked, said, located, method)
+
+    for members, (there, seen, score, about) in _groups(image, located, engine, method, ask, pool):
         if embedding is None:
             embedding = np.zeros((len(sites), COUNT, seen.shape[2]), dtype=np.float32)
-        embedding[members] = seen
-        asked, said = _ask(tile, encoded, members, there, located, engine, method)
-        scores[members] = said.score
-        features[members] = _features(asked, said, located, method)
-        watch(asked)
+        positions[members], embedding[members] = there, seen
+        scores[members], features[members] = score, about
     if embedding is None:
         embedding = np.zeros((len(sites), COUNT, 0), dtype=np.float32)
     return Candidates(sites, discs, located.prompted, positions, features, embedding, scores)

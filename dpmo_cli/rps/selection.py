@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,7 @@ class Selector:
         points_xy: FloatArray,
         engine: PromptEngine,
         method: Method,
+        pool: Executor | None = None,
     ) -> Selection:
         """Choose a candidate for each point; the result does not depend on their order.
 
@@ -62,13 +64,14 @@ class Selector:
             points_xy: (N, 2) float64 px; those outside and those that are no numbers stay.
             engine: the network.
             method: the choices of the method.
+            pool: threads to ask the network from; None asks from this one.
         """
         if self.name == FIRST or not len(points_xy):
             return Selection(points_xy, np.zeros(len(points_xy), dtype=np.bool_))
         if self.name == HEAD:
-            sites, asked, found = recentre(image, points_xy, engine, method)
+            sites, asked, found = recentre(image, points_xy, engine, method, pool)
             return _moved(points_xy, sites, asked, found, np.zeros(len(sites), dtype=np.bool_))
-        candidates = ask_candidates(image, points_xy, engine, method)
+        candidates = ask_candidates(image, points_xy, engine, method, pool=pool)
         return moved(points_xy, candidates, *self.actions(candidates))
 
     def actions(self, candidates: Candidates) -> tuple[IntArray, NDArray[np.bool_]]:

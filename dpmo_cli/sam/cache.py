@@ -95,6 +95,10 @@ class EmbeddingCache:
         # Not known yet: the first writing looks through the folder.
         self._held_bytes, self._unseen_bytes = self.limit_bytes, 0
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process opens the folder for itself, and counts for itself."""
+        return EmbeddingCache, (self.folder, self.limit_bytes, self.warn)
+
     def get(self, key: str) -> Tensor | None:
         """The (1, C, h, w) float32 embedding of a key on the CPU, as it was put; None without."""
         path = self._path(key)

@@ -16,7 +16,8 @@ from dpmo_cli.datasets.registry import open_dataset
 from dpmo_cli.masks.method import NEGATIVES, Method
 from dpmo_cli.outputs.coco import iter_coco
 from dpmo_cli.outputs.validate import validate_run
-from dpmo_cli.pipeline.convert import Job, run_job
+from dpmo_cli.pipeline.convert import run_job
+from dpmo_cli.pipeline.job import Job
 from dpmo_cli.pipeline.merge import merge_runs
 from dpmo_cli.pipeline.plan import Selection, Shard
 from dpmo_cli.pipeline.settings import Settings
