@@ -51,6 +51,8 @@ def convert(
         typer.Option(envvar="DPMO_LIMIT", min=1, help="Only the first images of each split."),
     ] = None,
     shard: options.ShardOption = None,
+    workers: options.Workers = 1,
+    engine: options.HandedOutBy = "local",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done and what it costs.")
     ] = False,
@@ -114,6 +116,8 @@ def convert(
         strict=strict,
         max_failure_rate=max_failure_rate,
         quiet=quiet,
+        workers=workers,
+        engine=engine,
         cache=options.open_cache(None if dry_run else cache, cache_size),
     )
     if dry_run:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -112,6 +113,22 @@ ShardOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--shard", envvar="DPMO_SHARD", help="i/n: part i of n, to be merged later."),
 ]
+Workers: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        envvar="DPMO_WORKERS",
+        min=1,
+        help="Processes that convert images, each with its own network; with several GPUs they "
+        "take turns. The files are the same.",
+    ),
+]
+HandedOutBy: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        envvar="DPMO_ENGINE",
+        help="Who hands images to workers: local, or ray (Ray Data, in a cluster too).",
+    ),
+]
 Force: TypeAlias = Annotated[
     bool, typer.Option("--force", help="Convert again what is there already.")
 ]
@@ -216,6 +233,8 @@ def job_of(
     strict: bool,
     max_failure_rate: float,
     quiet: bool,
+    workers: int,
+    engine: str,
     cache: EmbeddingCache | None = None,
     finder: Finder | None = None,
 ) -> Job:
@@ -225,12 +244,19 @@ def job_of(
         about: what the run record says first of it.
         cache: of embeddings.
         finder: of points, for photos; None takes the dataset's as they are.
+
+    Raises:
+        UsageError: an engine that is unknown, or not installed.
     """
-    from dpmo_cli.pipeline.job import Job
+    from dpmo_cli.pipeline.job import ENGINES, RAY, Job
     from dpmo_cli.pipeline.settings import Settings
     from dpmo_cli.sam.cache import GB
     from dpmo_cli.sam.models import load_engine
 
+    if engine not in ENGINES:
+        raise UsageError(f"--engine {engine}: unknown; use one of {', '.join(ENGINES)}")
+    if engine == RAY and find_spec("ray") is None:
+        raise UsageError("--engine ray: Ray is not installed; pip install 'dpmo-cli[ray]'")
     return Job(
         dataset=dataset,
         out=out,
@@ -247,6 +273,8 @@ def job_of(
             "cache_gb": None if cache is None else cache.limit_bytes / GB,
             "limit": limit,
             "shard": shard,
+            "workers": workers,
+            "engine": engine,
             "strict": strict,
             "max_failure_rate": max_failure_rate,
         },
@@ -255,6 +283,8 @@ def job_of(
         strict=strict,
         max_failure_rate=max_failure_rate,
         quiet=quiet,
+        workers=workers,
+        engine=engine,
     )
 
 

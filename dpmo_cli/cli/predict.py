@@ -86,6 +86,8 @@ def predict(
         int | None, typer.Option(envvar="DPMO_LIMIT", min=1, help="Only the first photos.")
     ] = None,
     shard: options.ShardOption = None,
+    workers: options.Workers = 1,
+    engine: options.HandedOutBy = "local",
     discard_corrections: options.DiscardCorrections = False,
     force: options.Force = False,
     strict: options.Strict = False,
@@ -166,6 +168,8 @@ def predict(
         strict=strict,
         max_failure_rate=max_failure_rate,
         quiet=quiet,
+        workers=workers,
+        engine=engine,
         cache=options.open_cache(cache, cache_size),
         finder=finder,
     )

@@ -25,6 +25,7 @@ NOT_FINITE = "not_finite"
 FULLY_OCCLUDED = "fully_occluded"
 REJECTED = "rejected"
 UNREADABLE = "unreadable_image"
+WORKER_DIED = "worker_died"
 
 REASONS: Mapping[str, str] = {
     LOW_SCORE: "the score is below 0.5",
@@ -45,6 +46,7 @@ REASONS: Mapping[str, str] = {
     FULLY_OCCLUDED: "the dataset says that the head is fully occluded",
     REJECTED: "the policy takes the located point for nobody's",
     UNREADABLE: "the image could not be read",
+    WORKER_DIED: "the processes that converted the image died over it",
 }
 """All reasons with what they mean."""
 

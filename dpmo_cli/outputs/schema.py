@@ -36,7 +36,7 @@ DELETED = "deleted"
 UNMASKED = "unmasked"
 """A reviewer found the mask wrong and none better: the person stays without one."""
 FAILED = "failed"
-"""The image could not be read."""
+"""The image could not be read or converted."""
 
 NOBODY = (OUTSIDE, INVALID, REJECTED, DELETED, FAILED)
 """Points of these count as no person that was found."""
@@ -51,7 +51,7 @@ STATUS_MEANINGS: Mapping[str, str] = {
     REJECTED: "was located, but is taken for nobody's",
     DELETED: "is nobody's, says a reviewer",
     UNMASKED: "has no mask: a reviewer found it wrong, and none better",
-    FAILED: "belongs to an image that could not be read",
+    FAILED: "belongs to an image that could not be read or converted",
 }
 """What a point of each status is or has, in words."""
 

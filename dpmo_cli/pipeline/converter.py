@@ -191,8 +191,15 @@ class Converter:
             raise DpmoError(str(error)) from error
         return self.fail(image.task, image.heads, str(error))
 
-    def fail(self, task: Task, heads: Heads | None, error: str) -> Done:
-        """Record that an image failed, in one line; it is tried again by the next run."""
+    def fail(self, task: Task, heads: Heads | None, error: str, *, died: bool = False) -> Done:
+        """Record that an image failed, in one line; it is tried again by the next run.
+
+        Args:
+            task: the image.
+            heads: of it, where they are known.
+            error: the line.
+            died: the image may be readable: whoever converted it did not survive.
+        """
         entry = task.entry
         if heads is None:
             with suppress(InputError):
@@ -200,7 +207,7 @@ class Converter:
         if heads is None:
             rows = pa.Table.from_pylist([], schema=RECORD_SCHEMA)
         else:
-            rows = failed_rows(entry.file_name, task.image_id, heads)
+            rows = failed_rows(entry.file_name, task.image_id, heads, died=died)
         fingerprint = image_fingerprint(
             self.job.settings, entry, task.image_id, f"failed: {error}", heads
         )

@@ -24,9 +24,10 @@ def hidden_points(heads: Heads) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
     return None if heads.occlusion is None else heads.occlusion == FULLY_OCCLUDED
 
 
-def failed_rows(file_name: str, image_id: int, heads: Heads) -> pa.Table:
-    """Rows of an image that could not be read."""
-    states = [(schema.FAILED, [reasons.UNREADABLE])] * len(heads)
+def failed_rows(file_name: str, image_id: int, heads: Heads, *, died: bool = False) -> pa.Table:
+    """Rows of an image that could not be read, or over which its workers died."""
+    why = reasons.WORKER_DIED if died else reasons.UNREADABLE
+    states = [(schema.FAILED, [why])] * len(heads)
     empty: list[dict[str, object]] = [{} for _ in range(len(heads))]
     return _table(file_name, image_id, heads, states, empty)
 
