@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,22 +52,24 @@ def ray_workers(job: Job, store: Store, tasks: Sequence[Task]) -> Iterator[Itera
     """
     job = replace(job, out=Path(os.path.abspath(job.out)))
     begun = not ray.is_initialized()
-    # What it says of itself is for those who run a cluster; its log files hold it.
+    # What Ray says of itself is for those who run a cluster; its log files hold it.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
     if begun:
         local = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
     try:
-        yield in_order(_results(job, store, tasks), tasks)
+        with closing(in_order(_results(job, store, tasks), tasks)) as results:
+            yield results
     finally:
+        logging.disable(logging.NOTSET)
         if begun:
             ray.shutdown()
 
 
 def _results(job: Job, store: Store, tasks: Sequence[Task]) -> Iterator[Done]:
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
+    context.enable_progress_bars = False
     # Blocks of lost actors are left out of the results instead of ending them all.
     context.max_errored_blocks = -1
     missing = list(range(len(tasks)))
