@@ -30,7 +30,8 @@ class Photos:
         unclaimed: images of `points` that are not among the photos.
 
     Raises:
-        UsageError: there is no photo at all, or two would get the same name.
+        UsageError: there is no photo at all, the only one named is missing, or two would get the
+            same name.
         InputError: a photo fits several images of `points`, or one of them several photos.
     """
 
@@ -40,6 +41,8 @@ class Photos:
         found = sorted({path for given in paths for path in _photos_of(given)})
         if not found:
             raise UsageError("no photo is named; give images, or folders that hold some")
+        if len(found) == 1 and not os.path.lexists(found[0]):
+            raise UsageError(f"{found[0]}: no such file or folder; check the name")
         self.root = Path(os.path.commonpath([path.parent for path in found]))
         self._entries = sorted(
             (ImageEntry(PREDICTIONS, relative_name(self.root, path), path, None) for path in found),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +14,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dpmo_cli.outputs.atomic import atomic_path
+from dpmo_cli.outputs.atomic import OutputError, atomic_path
 from dpmo_cli.outputs.records import Records
 from dpmo_cli.outputs.schema import POINT_SCHEMA, QUEUE_SCHEMA
 
-ROW_GROUP_ROWS = 1 << 16
-QUEUE_WINDOW_ROWS = 1 << 19
-"""Rows of the queue that are held at once; each such window costs one pass over the records."""
+ROW_GROUP_ROWS = 1 << 14
+QUEUE_WINDOW_ROWS = 1 << 14
+"""Rows of the queue that are sorted at once, and so held in memory."""
+_RANK = "rank"
 
 
 def write_points(path: Path, records: Records) -> None:
@@ -33,9 +36,9 @@ def write_queue(
 ) -> None:
     """Write every point of all splits, worst first, as QUEUE_SCHEMA.
 
-    Only the sort keys of all points are held; the rows are gathered `window_rows` at a time, so
-    that memory does not grow with the masks. The bytes depend neither on `window_rows` nor on the
-    order of the records.
+    Only the sort keys of all points are held, some 40 bytes each; the rows wait in a nameless
+    file beside `path` and are sorted `window_rows` at a time, so that memory does not grow with
+    the masks. The bytes depend neither on `window_rows` nor on the order of the records.
     """
     scores, splits, image_ids, point_ids = [], [], [], []
     for record in records():
@@ -50,12 +53,13 @@ def write_queue(
     order = worst_first(*(np.concatenate(keys) for keys in (scores, splits, image_ids, point_ids)))
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
-
-    def windows() -> Iterator[pa.Table]:
-        for first in range(0, len(ranks), window_rows):
-            yield _gather(records, ranks, first, min(first + window_rows, len(ranks)), dataset)
-
-    write_table(path, windows(), QUEUE_SCHEMA)
+    del scores, splits, image_ids, point_ids, order
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent) as spool:
+            write_table(path, _sorted(records, ranks, dataset, window_rows, spool), QUEUE_SCHEMA)
+    except OSError as error:
+        raise OutputError(path, error) from error
 
 
 def write_table(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
@@ -92,38 +96,56 @@ def worst_first(
     return np.lexsort((point_ids, image_ids, splits, scores))
 
 
-def _gather(
-    records: Records, ranks: NDArray[np.int64], first: int, stop: int, dataset: str
-) -> pa.Table:
-    """Return the queue's rows of ranks first <= rank < stop, in order."""
-    tables, wanted_ranks = [], []
+def _sorted(
+    records: Records, ranks: NDArray[np.int64], dataset: str, window_rows: int, spool: IO[bytes]
+) -> Iterator[pa.Table]:
+    """Yield the queue's rows by rank, `window_rows` at a time; the others wait in `spool`."""
+    pieces: list[list[int]] = [[] for _ in range(-(-len(ranks) // window_rows))]
+    for part in _joined(_ranked(records, ranks, dataset), window_rows):
+        table = part.take(np.argsort(part[_RANK].to_numpy()))
+        window = table[_RANK].to_numpy() // window_rows
+        edges = [0, *(np.flatnonzero(np.diff(window)) + 1).tolist(), len(window)]
+        for first, stop in itertools.pairwise(edges):
+            pieces[window[first]].append(spool.tell())
+            with pa.ipc.new_stream(spool, table.schema) as stream:
+                stream.write_table(table.slice(first, stop - first))
+    for starts in pieces:
+        tables = []
+        for start in starts:
+            spool.seek(start)
+            with pa.ipc.open_stream(spool) as stream:
+                tables.append(stream.read_all())
+        table = pa.concat_tables(tables)
+        yield table.take(np.argsort(table[_RANK].to_numpy())).drop_columns(_RANK)
+
+
+def _ranked(records: Records, ranks: NDArray[np.int64], dataset: str) -> Iterator[pa.Table]:
+    """Yield the queue's rows of each record, with their ranks as the last column."""
     at = 0
     for record in records():
-        of_image = ranks[at : at + len(record.rows)]
-        at += len(record.rows)
-        chosen = np.flatnonzero((of_image >= first) & (of_image < stop))
-        names = pa.table(
-            {
-                "dataset": pa.repeat(dataset, len(chosen)),
-                "split": pa.repeat(record.info.split, len(chosen)),
-            }
-        )
-        columns = [*names.columns, *record.rows.take(chosen).columns]
-        tables.append(pa.Table.from_arrays(columns, schema=QUEUE_SCHEMA))
-        wanted_ranks.append(of_image[chosen])
-    return pa.concat_tables(tables).take(np.argsort(np.concatenate(wanted_ranks)))
+        rows = len(record.rows)
+        names = [pa.repeat(dataset, rows), pa.repeat(record.info.split, rows)]
+        columns = [*names, *record.rows.columns, pa.array(ranks[at : at + rows])]
+        at += rows
+        schema = QUEUE_SCHEMA.append(pa.field(_RANK, pa.int64()))
+        yield pa.Table.from_arrays(columns, schema=schema)
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Join small tables and cut them at fixed rows: the bytes depend on the rows alone."""
+    return _joined(tables, ROW_GROUP_ROWS)
+
+
+def _joined(tables: Iterable[pa.Table], step: int) -> Iterator[pa.Table]:
+    """Join small tables to multiples of `step` rows; the last may have any number."""
     waiting: list[pa.Table] = []
     rows = 0
     for table in tables:
         waiting.append(table)
         rows += len(table)
-        if rows >= ROW_GROUP_ROWS:
+        if rows >= step:
             joined = pa.concat_tables(waiting)
-            whole = rows - rows % ROW_GROUP_ROWS
+            whole = rows - rows % step
             yield joined.slice(0, whole).combine_chunks()
             waiting, rows = [joined.slice(whole)], rows - whole
     if rows:

@@ -358,7 +358,8 @@ def test_wrong_options(
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        pytest.param(["album/none"], "is missing", id="one that is not there"),
+        pytest.param(["album/none"], "none: no such file or folder", id="one that is not there"),
+        pytest.param(["albun/"], "albun: no such file or folder", id="a mistyped folder"),
         pytest.param(["album/*.bmp"], "no photo fits this pattern", id="a pattern"),
         pytest.param(["empty"], "the folder holds no photo", id="an empty folder"),
         pytest.param([""], "is empty", id="an empty name"),
@@ -367,9 +368,10 @@ def test_wrong_options(
 def test_wrong_paths(given: list[str], says: str, predict: Predict, album: Path) -> None:
     Path("empty").mkdir()
     outcome = predict(*given)
-    assert outcome.code in (1, 2)
-    (line,) = outcome.errors
+    assert outcome.code == 2
+    (line,) = outcome.lines
     assert says in line
+    assert not Path("out").exists(), "nothing is left behind"
 
 
 def test_damaged_points(prompt: Predict, album: Path) -> None:

@@ -71,7 +71,6 @@ ALL = ["a.jpg", "b.PNG", "other/a.jpg", "sub/c.webp", "sub/deep/d.tif", "x[1].jp
         pytest.param(["x[1].jpg"], ["x[1].jpg"], id="a file that looks like a pattern"),
         pytest.param(["[ae]*"], ["a.jpg"], id="also fits a folder without photos"),
         pytest.param(["?.*"], ["a.jpg", "b.PNG"], id="any letter"),
-        pytest.param(["none.jpg"], ["none.jpg"], id="missing"),
         pytest.param(["none.jpg", "sub"], ["none.jpg", "sub/c.webp", "sub/deep/d.tif"],
                      id="missing beside others"),
     ],
@@ -89,7 +88,7 @@ def test_the_common_root(album: Path) -> None:
 
 
 def test_the_missing_fail_when_read(album: Path) -> None:
-    (entry,) = Photos(["none.jpg"]).entries(PREDICTIONS)
+    entry = Photos(["none.jpg", "sub"]).entries(PREDICTIONS)[0]
     with pytest.raises(InputError, match=r"none\.jpg: is missing"):
         read_image(entry.image_path)
 
@@ -98,6 +97,8 @@ def test_the_missing_fail_when_read(album: Path) -> None:
     ("given", "says"),
     [
         pytest.param([], "no photo is named", id="nothing"),
+        pytest.param(["none.jpg"], "none.jpg: no such file or folder", id="the only one is missing"),
+        pytest.param(["none", "none"], "none: no such file or folder", id="missing, named twice"),
         pytest.param([""], "is empty", id="an empty name"),
         pytest.param([" "], "is empty", id="a blank name"),
         pytest.param(["a\0.jpg"], "holds NUL", id="NUL"),
