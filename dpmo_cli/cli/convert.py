@@ -123,7 +123,11 @@ def convert(
     if dry_run:
         from dpmo_cli.pipeline.estimate import estimate
 
-        _print_estimate(estimate(job), json=json)
+        found = estimate(job)
+        if found.changes:
+            changes = ", ".join(found.changes)
+            say(f"dpmo: {out}: other settings ({changes}); what is there is converted again")
+        _print_estimate(found, json=json)
         return
     if spec.name == "nano" and not quiet:
         say("dpmo: using nano, the small embedded network; vit_h is the paper's choice (--sam)")

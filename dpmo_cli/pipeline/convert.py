@@ -116,7 +116,7 @@ def run_job(job: Job) -> Summary:
         records: dict[str, dict[int, str]] = {split: {} for split in tasks}
         began = perf_counter()
         with RunProgress(len(every), quiet=job.quiet) as progress:
-            if changes := _changes(job, store):
+            if changes := changes_of(job, store):
                 progress.say(
                     f"dpmo: {job.out}: other settings ({', '.join(changes)}); "
                     "what is there is converted again"
@@ -186,7 +186,7 @@ def _check_extent(job: Job, store: Store) -> None:
             )
 
 
-def _changes(job: Job, store: Store) -> list[str]:
+def changes_of(job: Job, store: Store) -> list[str]:
     """What differs from the settings that the job's splits were converted with before."""
     after = job.settings.as_json()
     changes: dict[str, str] = {}

@@ -126,9 +126,7 @@ class Converter:
             if len(image.heads) > ADDED_FROM:
                 problem = f"has {len(image.heads)} points, more than {ADDED_FROM}"
                 raise InputError(entry.image_path, problem, "cut the image into parts")
-            image.fingerprint = image_fingerprint(
-                self.job.settings, entry, task.image_id, _sha256(entry.image_path), image.heads
-            )
+            image.fingerprint = fingerprint_of(self.job, task, image.heads)
             if not self.job.force and self.store.has(entry.split, task.image_id, image.fingerprint):
                 return image
             image.pixels = read_image(entry.image_path)
@@ -233,6 +231,12 @@ class Converter:
             halvings=0 if engine is None else engine.halvings,
             cache=None if self.job.cache is None else replace(self.job.cache.usage),
         )
+
+
+def fingerprint_of(job: Job, task: Task, heads: Heads) -> str:
+    """Fingerprint of the record that a job makes of an image; reads the image's file."""
+    sha256 = _sha256(task.entry.image_path)
+    return image_fingerprint(job.settings, task.entry, task.image_id, sha256, heads)
 
 
 def _sha256(path: Path) -> str:

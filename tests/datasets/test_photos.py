@@ -97,7 +97,7 @@ def test_the_missing_fail_when_read(album: Path) -> None:
     ("given", "says"),
     [
         pytest.param([], "no photo is named", id="nothing"),
-        pytest.param(["none.jpg"], "none.jpg: no such file or folder", id="the only one is missing"),
+        pytest.param(["none.jpg"], "none.jpg: no such file or folder", id="missing, alone"),
         pytest.param(["none", "none"], "none: no such file or folder", id="missing, named twice"),
         pytest.param([""], "is empty", id="an empty name"),
         pytest.param([" "], "is empty", id="a blank name"),

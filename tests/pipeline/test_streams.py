@@ -1,0 +1,80 @@
+"""Threads side by side: order, errors, and how many ask the network."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from dpmo_cli.pipeline.streams import ahead, network_streams
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Two threads."""
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 20])
+def test_ahead_keeps_the_order(count: int, pool: ThreadPoolExecutor) -> None:
+    assert list(ahead(pool, lambda item: item * 2, range(10), count)) == list(range(0, 20, 2))
+
+
+def test_ahead_takes_no_more_than_asked_for(pool: ThreadPoolExecutor) -> None:
+    taken = []
+
+    def items() -> Iterator[int]:
+        for item in range(10):
+            taken.append(item)
+            yield item
+
+    results = ahead(pool, str, items(), 2)
+    assert next(results) == "0"
+    assert taken == [0, 1, 2]
+
+
+def test_errors_come_at_their_turn(pool: ThreadPoolExecutor) -> None:
+    results = ahead(pool, lambda item: 1 // item, [1, 0, 1], 2)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    """What torch may use."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_each_call_on_a_cpu_has_one_thread() -> None:
+    with network_streams("cpu") as streams:
+        assert (streams.count, torch.get_num_threads()) == (3, 1)
+        assert streams.pool is not None
+        meet = threading.Barrier(3, timeout=60)
+
+        def threads_of_a_call(_: int) -> int:
+            meet.wait()
+            return torch.get_num_threads()
+
+        assert list(streams.pool.map(threads_of_a_call, range(3))) == [1, 1, 1]
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_one_thread_asks_itself() -> None:
+    with network_streams("cpu") as streams:
+        assert (streams.count, streams.pool) == (1, None)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_an_accelerator_is_asked_from_one_thread() -> None:
+    with network_streams("cuda") as streams:
+        assert (streams.count, streams.pool, torch.get_num_threads()) == (1, None, 3)
