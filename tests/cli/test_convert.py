@@ -163,12 +163,14 @@ class TestDryRun:
         assert (plan["version"], plan["kind"]) == (1, "plan")
         assert set(plan) - {"version", "kind"} == {
             "images",
+            "converted",
             "points",
             "tiles",
             "prompts",
             "unreadable",
             "seconds",
             "memory_bytes",
+            "changes",
         }
 
     def test_finished_run_is_not_touched(

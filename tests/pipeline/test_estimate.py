@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Crowd, Dpmo, FakeEngine
+from tests.conftest import Crowd, Dpmo, FakeEngine, tree
 from tests.datasets.conftest import Builder
 
 
@@ -58,10 +60,72 @@ def test_what_cant_be_read_is_counted(dpmo: Dpmo, fake_engine: FakeEngine, crowd
     table = dict(line.split(maxsplit=1) for line in plan.stdout.splitlines())
     assert (table["images"], table["unreadable"]) == ("7", "1")
     assert set(table) == {
-        "images", "points", "tiles", "prompts", "unreadable", "time", "memory"
+        "images", "converted", "points", "tiles", "prompts", "unreadable", "time", "memory"
     }  # fmt: skip
     assert table["time"].endswith(" s")
     assert table["memory"].endswith(" MB")
+
+
+def test_what_is_there_already_costs_nothing(
+    dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd, tmp_path: Path
+) -> None:
+    command = ("convert", "--root", crowd.root, "--out", "out")
+    assert dpmo(*command, "--limit", "2").code == 0
+    before = tree(tmp_path / "out", without=())
+    plan = dpmo(*command, "--dry-run", "--json").json
+    assert (plan["images"], plan["converted"], plan["changes"]) == (7, 4, [])
+    assert plan["points"] == 5 + 6 + 7
+    done = dpmo(*command, "--dry-run", "--json", "--limit", "2").json
+    assert (done["images"], done["converted"], done["tiles"]) == (4, 4, 0)
+    forced = dpmo(*command, "--dry-run", "--json", "--limit", "2", "--force").json
+    assert (forced["converted"], forced["points"]) == (0, 3 + 4 + 4 + 4)
+    assert tree(tmp_path / "out", without=()) == before
+
+
+def test_other_settings_convert_all_again(
+    dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd
+) -> None:
+    command = ("convert", "--root", crowd.root, "--out", "out")
+    assert dpmo(*command).code == 0
+    outcome = dpmo(*command, "--nnec-scale", "0.5", "--dry-run", "--json")
+    assert "dpmo: out: other settings (nnec_scale 1.0, now 0.5); what is there is" in outcome.stderr
+    plan = outcome.json
+    assert (plan["images"], plan["converted"]) == (7, 0)
+    assert plan["changes"] == ["nnec_scale 1.0, now 0.5"]
+    assert plan["points"] == crowd.total
+
+
+@pytest.mark.parametrize(
+    ("options", "at_least"),
+    [
+        pytest.param([], 0, id="one process"),
+        pytest.param(["--workers", "2"], 4, id="two have to start"),
+    ],
+)
+def test_workers_take_memory_and_time_to_start(
+    options: list[str], at_least: float, dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd
+) -> None:
+    command = ("convert", "--root", crowd.root, "--out", "out", "--dry-run", "--json")
+    alone, plan = dpmo(*command).json, dpmo(*command, *options).json
+    assert plan["seconds"] >= at_least
+    assert (plan["memory_bytes"] > 1.5 * alone["memory_bytes"]) == bool(options)
+
+
+@pytest.mark.usefixtures("nano", "one_thread")
+def test_time_is_that_of_the_stages(
+    dpmo: Dpmo, empty_crowd: Crowd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the processor's time of this thread, which other programs do not disturb."""
+    for room in ("masks.claims", "masks.settle", "pipeline.converter", "pipeline.estimate"):
+        monkeypatch.setattr(f"dpmo_cli.{room}.perf_counter", time.thread_time)
+    for number, count in enumerate((90, 30, 60)):
+        empty_crowd.add(f"{number}.png", count=count, size_hw=(240, 320))
+    command = ("convert", "--root", empty_crowd.root, "--out", "out", "--json")
+    plan = dpmo(*command, "--dry-run").json
+    assert dpmo(*command).code == 0
+    document = json.loads((tmp_path / "out/run.json").read_text())
+    assert plan["tiles"] == document["tiles"]
+    assert plan["seconds"] == pytest.approx(sum(document["seconds"].values()), rel=0.25)
 
 
 def test_heads_that_cant_be_seen_need_no_prompt(
