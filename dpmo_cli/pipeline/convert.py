@@ -42,7 +42,7 @@ class _Run:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.seconds: Counter[str] = Counter()
+        self.seconds = dict.fromkeys(STAGES, 0.0)
         self.tiles = 0
         self.converted = 0
         self.workers: dict[int, WorkerState] = {}
@@ -51,7 +51,8 @@ class _Run:
         """Count one image, and tell of it."""
         for line in done.said:
             progress.say(line)
-        self.seconds.update(done.seconds)
+        for stage, seconds in done.seconds.items():
+            self.seconds[stage] += seconds
         self.tiles += done.tiles
         self.converted += done.converted
         self.workers[done.state.pid] = done.state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -95,7 +95,7 @@ class Converter:
         """
         return self._settle(self._ask(self._find(self._read(task))))
 
-    def convert_all(self, tasks: Iterable[Task]) -> Iterator[Done]:
+    def convert_all(self, tasks: Iterable[Task]) -> Generator[Done, None, None]:
         """Bring the records of images up to date, in order, while others are read and settled.
 
         When it is ended between two results, images that the network has answered about are

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -252,9 +252,8 @@ def _probe(engine: PromptEngine, job: Job, planned: Sequence[_Planned]) -> _Time
         # The first part pays for what torch sets up once.
         convert(0)
         parts = range(1, count + 1)
-        if streams.pool is None:
-            results = map(convert, parts)
-        else:
+        results: Iterator[_Timed] = map(convert, parts)
+        if streams.pool is not None:
             results = ahead(streams.pool, convert, parts, streams.count)
         for part, result in enumerate(results, start=1):
             timed.add(result)
@@ -264,7 +263,9 @@ def _probe(engine: PromptEngine, job: Job, planned: Sequence[_Planned]) -> _Time
     return timed
 
 
-def _convert_part(engine: PromptEngine, job: Job, planned: _Planned, tile: int, path: Path) -> _Timed:
+def _convert_part(
+    engine: PromptEngine, job: Job, planned: _Planned, tile: int, path: Path
+) -> _Timed:
     """Convert some tiles of an image, asked together as in a run, and write their record."""
     task, method = planned.task, job.method
     begin = perf_counter()

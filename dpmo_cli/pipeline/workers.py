@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, parent_process
@@ -187,7 +187,7 @@ def local_workers(job: Job, store: Store, tasks: Sequence[Task]) -> Iterator[Ite
         crew.end()
 
 
-def in_order(results: Iterable[Done], tasks: Sequence[Task]) -> Iterator[Done]:
+def in_order(results: Iterable[Done], tasks: Sequence[Task]) -> Generator[Done, None, None]:
     """Results in the order of the tasks; those that come before their turn are kept."""
     early: dict[tuple[str, int], Done] = {}
     keys = iter([(task.entry.split, task.image_id) for task in tasks])

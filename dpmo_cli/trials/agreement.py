@@ -13,7 +13,7 @@ from dpmo_cli.geometry.nnec import disc_mask
 from dpmo_cli.geometry.rle import WindowXYXY
 from dpmo_cli.geometry.tiles import Tile
 from dpmo_cli.masks.claims import Claims, claim_tiles, own_pixel
-from dpmo_cli.masks.segment import SegmentedImage
+from dpmo_cli.masks.settle import SegmentedImage
 from dpmo_cli.trials.crowd import Crowd
 from dpmo_cli.trials.networks import Remembering
 from dpmo_cli.trials.stock import Prompts, Stock

@@ -12,7 +12,8 @@ import torch
 
 from dpmo_cli.masks.claims import Claims, Seconds
 from dpmo_cli.masks.method import default_method
-from dpmo_cli.masks.segment import SegmentedImage, segment_image
+from dpmo_cli.masks.segment import segment_image
+from dpmo_cli.masks.settle import SegmentedImage
 from dpmo_cli.trials.agreement import compare, likeness, our_claims
 from dpmo_cli.trials.crowd import Crowd, drawn_crowd, prompts_of_tiles, some_of
 from dpmo_cli.trials.flops import counted, matmul_peak, stock_flops

@@ -12,7 +12,8 @@ from segment_anything import SamPredictor
 
 from dpmo_cli.geometry.rle import rle_window
 from dpmo_cli.masks.method import default_method
-from dpmo_cli.masks.segment import SiteMask, segment_image
+from dpmo_cli.masks.segment import segment_image
+from dpmo_cli.masks.settle import SiteMask
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.trials import agreement, stock
 from dpmo_cli.trials.agreement import compare, likeness, our_claims
