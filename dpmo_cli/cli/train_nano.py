@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -199,7 +200,7 @@ def _require_applied(run: Path) -> None:
     """
     from dpmo_cli.outputs.corrections import read_corrections
     from dpmo_cli.outputs.run_file import Run
-    from dpmo_cli.review.decisions import Decisions
+    from dpmo_cli.review.decisions import Decisions, DecisionsError
 
     Run.of(run)
     snapshot = run / CORRECTIONS_FILE
@@ -210,7 +211,8 @@ def _require_applied(run: Path) -> None:
         )
     if not (run / DECISIONS_FILE).exists():
         return
-    with Decisions(run) as decisions:
+    # Where nobody may write, the log can't be opened; what was applied is learnt all the same.
+    with suppress(DecisionsError), Decisions(run) as decisions:
         pairs = zip_longest(decisions.corrections(), read_corrections(snapshot))
         if any(one != other for one, other in pairs):
             warn(f"{run}: what was decided since `dpmo review apply` is left out")

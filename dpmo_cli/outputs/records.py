@@ -25,8 +25,12 @@ _REVIEW_NAMES = [field.name for field in REVIEW_FIELDS]
 class DamagedRecordError(DpmoError):
     """A record's file is missing, torn or from another version; the image is converted again."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}; delete it and run the same command again")
+    def __init__(self, path: Path, error: Exception) -> None:
+        if isinstance(error, FileNotFoundError):
+            words = "is missing; see that its folder is there, or run its `dpmo convert` again"
+        else:
+            words = "is no whole record; delete it and run the same command again"
+        super().__init__(f"{path}: {words}")
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def read_info(path: Path) -> ImageInfo:
         with path.open("rb") as file:
             return ImageInfo(**_about(pq.read_schema(file))["info"])
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedRecordError(path, "is no whole record") from error
+        raise DamagedRecordError(path, error) from error
 
 
 def _read(path: Path, schema: pa.Schema) -> ImageRecord:
@@ -155,7 +159,7 @@ def _read(path: Path, schema: pa.Schema) -> ImageRecord:
             fingerprint=about["fingerprint"],
         )
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedRecordError(path, "is no whole record") from error
+        raise DamagedRecordError(path, error) from error
 
 
 def read_fingerprint(path: Path) -> str | None:

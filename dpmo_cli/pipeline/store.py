@@ -65,7 +65,7 @@ class Manifest:
         document = json.loads(text)
         shard = document["shard"]
         return cls(
-            Settings(**document["settings"]),
+            Settings.of_json(document["settings"]),
             document["limit"],
             None if shard is None else Shard(**shard),
             str(document["listing_sha256"]),
@@ -189,7 +189,7 @@ class Store:
         path = self.run_file if self.run_file.exists() else self.set_aside
         try:
             run = Run.read(path)
-            settings = Settings(**run.settings(self.out))  # type: ignore[arg-type]
+            settings = Settings.of_json(run.settings(self.out))
             for split in run.split_counts:
                 manifest = self.manifest(split)
                 if manifest is None or not self.holds(split, manifest):

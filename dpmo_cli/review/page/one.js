@@ -660,7 +660,7 @@ export class OneView {
       const cant = lone && (action === "reject" || action === "remove" || (action === "accept" && !this.adding));
       button.disabled = action === "undo" ? false : action === "discard" ? !this.drafting : none || cant;
       if (action === "accept") {
-        button.firstChild.textContent = this.drafting ? "Save " : none || chosen.mask ? "Accept " : "Right: none ";
+        button.firstChild.textContent = this.drafting || lone ? "Save " : none || chosen.mask ? "Accept " : "Right: none ";
       }
     }
     if (none) {
@@ -670,12 +670,12 @@ export class OneView {
       this.canvas.refresh();
       return;
     }
-    $("place").textContent = row.rank === null ? "Beside the list" : `${(this.place + 1).toLocaleString("en")} of ${queue.length.toLocaleString("en")}`;
+    $("place").textContent = lone ? "A photo without points" : row.rank === null ? "Beside the list" : `${(this.place + 1).toLocaleString("en")} of ${queue.length.toLocaleString("en")}`;
     $("image-name").textContent = `\u200e${row.image}`;
     $("image-name").title = row.image;
     const score = chosen.score === null ? "no score" : `score ${chosen.score.toFixed(2)}`;
-    $("facts").textContent = lone ? "No point in the annotation" : `Point ${chosen.id} · ${score} · ${row.crowd.toLocaleString("en")} people`;
-    const verdict = this.drafting ? "draft" : chosen.verdict;
+    $("facts").textContent = lone ? "Click on heads to add people." : `Point ${chosen.id} · ${score} · ${row.crowd.toLocaleString("en")} people`;
+    const verdict = this.drafting ? "draft" : lone ? "" : chosen.verdict;
     const by = chosen.reviewer && verdict !== "open" && chosen.reviewer !== this.page.reviewer ? ` by ${chosen.reviewer}` : "";
     $("verdict").className = `pill ${verdict}`;
     $("verdict").textContent = verdict === "draft" ? "not saved" : (WORDS[verdict] ?? verdict) + by;
