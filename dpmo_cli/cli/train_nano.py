@@ -180,16 +180,22 @@ def _tune(
     )
     if tuned.step:
         tell(
-            f"dpmo: mean IoU of the held-out corrections from {tuned.before:.3f} to "
-            f"{tuned.after:.3f}, at step {tuned.step}; use the weights with `--checkpoint "
-            f"{tuned.weights}`, and fit their scores with `dpmo review calibrate`"
+            f"dpmo: at step {tuned.step} mean IoU of the held-out corrections "
+            f"{_from_to(tuned.corrected)}, of the masks that nobody judged "
+            f"{_from_to(tuned.unjudged)}; use the weights with `--checkpoint {tuned.weights}`, and "
+            "fit their scores with `dpmo review calibrate`"
         )
     else:
         warn(
-            "nothing learnt: no step was better on the held-out corrections than the weights that "
-            f"it began with (mean IoU {tuned.before:.3f}), which are written again; correct more"
+            "nothing learnt: no step was better on the held-out images than the weights that "
+            f"it began with (mean IoU {tuned.corrected[0]:.3f}), which are written again; correct "
+            "more of them"
         )
     print(tuned.weights)
+
+
+def _from_to(figures: tuple[float, float]) -> str:
+    return f"{figures[0]:.3f} to {figures[1]:.3f}"
 
 
 def _require_applied(run: Path) -> None:

@@ -45,6 +45,7 @@ class PreparedScene:
         boxes: the rows and columns of each point's instance.
         asked: (M,) int64, the points that have an instance in the label map: they alone are
             prompted.
+        chosen: (K,) int64, those of them that crops are made for; the others come along.
         known: which of EXTENTS the label map tells.
     """
 
@@ -53,6 +54,7 @@ class PreparedScene:
     nearest: NDArray[np.int64]
     boxes: list[tuple[slice, slice]]
     asked: NDArray[np.int64]
+    chosen: NDArray[np.int64]
     known: KnownExtents
 
 
@@ -81,12 +83,17 @@ class Crop:
     known: KnownExtents
 
 
-def prepare(scene: TruthScene, known: KnownExtents | None = None) -> PreparedScene:
+def prepare(
+    scene: TruthScene,
+    known: KnownExtents | None = None,
+    chosen: NDArray[np.int64] | None = None,
+) -> PreparedScene:
     """Compute the disc of every point of a scene, as a run would.
 
     Args:
         scene: the scene; points may be without an instance in its label map.
         known: which of EXTENTS the label map tells; None where it holds whole persons.
+        chosen: the points that crops are made for; None for all that can be asked about.
     """
     sites, radii = discs_at_points(scene)
     nearest = nearest_others(scene.points_xy, NEGATIVES)
@@ -94,7 +101,8 @@ def prepare(scene: TruthScene, known: KnownExtents | None = None) -> PreparedSce
     boxes = [found[int(label) - 1] or _NOWHERE for label in scene.instance_ids]
     asked = np.array([at for at, box in enumerate(boxes) if box is not _NOWHERE], dtype=np.int64)
     known = known or (True, scene.heads is not None, True)
-    return PreparedScene(scene, radii[sites.site_of_point], nearest, boxes, asked, known)
+    chosen = asked if chosen is None else np.intersect1d(asked, chosen)
+    return PreparedScene(scene, radii[sites.site_of_point], nearest, boxes, asked, chosen, known)
 
 
 def _lit(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -152,7 +160,7 @@ def sample_crop(
     negatives: int = 0,
     augment: bool = True,
 ) -> Crop:
-    """Cut one crop with `prompts` prompts out of a scene with at least one point to ask about.
+    """Cut one crop with `prompts` prompts out of a scene with at least one chosen point.
 
     Args:
         prepared: the scene; when it has too few points, some are prompted twice.
@@ -164,7 +172,7 @@ def sample_crop(
             random point at the scale that a run uses.
     """
     scene = prepared.scene
-    chosen = int(prepared.asked[rng.integers(len(prepared.asked))])
+    chosen = int(prepared.chosen[rng.integers(len(prepared.chosen))])
     x0, y0, x1, y1 = window = _window(prepared, chosen, frame_px, rng, augment)
     scale = frame_px / max(x1 - x0, y1 - y0)
     height, width = fitted_size((y1 - y0, x1 - x0), frame_px)

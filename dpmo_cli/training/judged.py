@@ -1,4 +1,9 @@
-"""Masks that people corrected or accepted in finished runs, as scenes to learn from."""
+"""Masks that people corrected or accepted in finished runs, as scenes to learn from.
+
+Reviewers look at the worst masks. A network that learnt from these alone would take everybody for
+as small or hidden as they are; so the other masks of the same images, where nothing speaks against
+them, are learnt beside as they are.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +28,13 @@ from dpmo_cli.outputs.finished import MEND, FinishedImage, list_images, read_ima
 from dpmo_cli.outputs.run_file import RUN_AGAIN, RUN_FILE, Run, photos_of
 from dpmo_cli.outputs.schema import ACCEPTED, ADDED, CORRECTED, NOBODY, OK
 from dpmo_cli.training.crops import KnownExtents, PreparedScene, prepare
+from dpmo_cli.training.scenes import CORRECTIONS, UNJUDGED
 
 JUDGED = (CORRECTED, ADDED, ACCEPTED)
 """The sources of masks that are learnt from."""
 HELD = 16
 """Scenes that are kept decoded."""
+_COLUMNS = ["x", "y", "status", "source", "reasons", "annotation_id"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ class JudgedImage:
         extent: what the masks hold.
         points_xy: (N, 2) float64 px, of everybody in the image.
         masks: of those who were judged, by their place in `points_xy`; where there are none,
-            `points_xy` is left out too.
+            nothing else is held of the image either.
+        others: automatic masks without a reason to look, by their place.
     """
 
     dataset: str
@@ -52,27 +60,37 @@ class JudgedImage:
     extent: str
     points_xy: FloatArray
     masks: dict[int, Rle]
+    others: dict[int, Rle]
 
     @property
     def is_held_out(self) -> bool:
         """Whether the image belongs to the validation split, by the project's rule."""
         return held_out(self.dataset, self.file_name)
 
-    def scene(self) -> PreparedScene:
-        """The image with its judged masks.
+    def scene(self, name: str | None = None) -> PreparedScene:
+        """The image with its masks; crops are made for the judged ones.
+
+        Args:
+            name: CORRECTIONS or UNJUDGED for these masks alone.
 
         Raises:
             InputError: the photo can't be read, or has another size than the masks.
         """
         image = read_photo(self.root, self.file_name, self.size_hw)
+        masks = {
+            CORRECTIONS: self.masks, UNJUDGED: self.others, None: {**self.masks, **self.others}
+        }[name]  # fmt: skip
         labels = np.zeros(self.size_hw, dtype=np.int32)
-        for at, rle in self.masks.items():
+        for at, rle in masks.items():
             mask, (x0, y0, x1, y1) = rle_window(rle)
             labels[y0:y1, x0:x1][mask] = at + 1
         ids = np.arange(1, len(self.points_xy) + 1, dtype=np.int32)
         heads: NDArray[np.bool_] | None = labels > 0 if self.extent == HEAD else None
-        name = f"{self.dataset}/{self.file_name}"
-        return prepare(TruthScene(name, image, labels, ids, self.points_xy, heads), self._known())
+        scene = TruthScene(
+            f"{self.dataset}/{self.file_name}", image, labels, ids, self.points_xy, heads
+        )
+        chosen = np.array(list(self.masks), dtype=np.int64)
+        return prepare(scene, self._known(), None if name == UNJUDGED else chosen)
 
     def _known(self) -> KnownExtents:
         # A whole person cut by its disc is the person in the disc; the others tell themselves.
@@ -98,39 +116,50 @@ def read_judged(out: Path, root: Path | None = None) -> Iterator[JudgedImage]:
     photos = root or photos_of(out)
     for split in run.split_counts:
         for found in read_images(out, split, list_images(out, split)):
-            points_xy, masks = _judged(out, found)
             image = found.image
+            points_xy, masks, others = _masks(out, found)
             if masks:
                 # Before hours of training, not in them.
                 find_photo(photos, image.file_name, image.size_hw)
+            else:
+                points_xy, others = np.zeros((0, 2)), {}
             yield JudgedImage(
                 run.dataset, photos, image.file_name, image.size_hw, run.extent,
-                points_xy if masks else np.zeros((0, 2)), masks,
+                points_xy, masks, others,
             )  # fmt: skip
 
 
-def _judged(out: Path, found: FinishedImage) -> tuple[FloatArray, dict[int, Rle]]:
-    """The points of an image's people, and the judged masks by their places among them."""
-    rows = found.rows.select(["x", "y", "status", "source", "annotation_id"]).to_pylist()
+def _masks(out: Path, found: FinishedImage) -> tuple[FloatArray, dict[int, Rle], dict[int, Rle]]:
+    """The points of an image's people, and by their places the judged masks and the others."""
+    rows = found.rows.select(_COLUMNS).to_pylist()
     people = [row for row in rows if row["status"] not in NOBODY]
     points_xy = np.array([(row["x"], row["y"]) for row in people], np.float64).reshape(-1, 2)
     masks: dict[int, Rle] = {}
+    others: dict[int, Rle] = {}
     for at, row in enumerate(people):
-        if row["status"] != OK or row["source"] not in JUDGED:
+        judged = row["source"] in JUDGED
+        if row["status"] != OK or (row["reasons"] and not judged):
             continue
         try:
             segmentation = found.annotations[row["annotation_id"]]["segmentation"]
-            masks[at] = checked_rle(segmentation, found.image.size_hw)
+            (masks if judged else others)[at] = checked_rle(segmentation, found.image.size_hw)
         except (ValueError, LookupError) as error:
             path = out / annotations_file(found.image.split)
             raise InputError(path, f"can't be read ({one_line(error)})", MEND) from error
-    return points_xy, masks
+    return points_xy, masks, others
 
 
 def digest(images: Sequence[JudgedImage]) -> str:
     """SHA-256 of what is learnt: which masks of which images, wherever they lie."""
     content = [
-        [one.dataset, one.file_name, one.extent, one.points_xy.tolist(), sorted(one.masks.items())]
+        [
+            one.dataset,
+            one.file_name,
+            one.extent,
+            one.points_xy.tolist(),
+            sorted(one.masks.items()),
+            sorted(one.others.items()),
+        ]  # fmt: skip
         for one in images
         if one.masks
     ]
@@ -139,9 +168,15 @@ def digest(images: Sequence[JudgedImage]) -> str:
 
 @dataclass
 class JudgedScenes(Sequence[PreparedScene]):
-    """The scenes of images, decoded when they are asked for; a few are held."""
+    """The scenes of images, decoded when they are asked for; a few are held.
+
+    Attributes:
+        images: each with a mask to ask about.
+        name: which masks are asked about, as of `JudgedImage.scene`.
+    """
 
     images: Sequence[JudgedImage]
+    name: str | None = None
     _held: dict[int, PreparedScene] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -149,7 +184,7 @@ class JudgedScenes(Sequence[PreparedScene]):
 
     def __getitem__(self, at: int) -> PreparedScene:  # type: ignore[override]
         """A scene."""
-        scene = self._held.pop(at, None) or self.images[at].scene()
+        scene = self._held.pop(at, None) or self.images[at].scene(self.name)
         self._held[at] = scene
         if len(self._held) > HELD:
             del self._held[next(iter(self._held))]

@@ -32,6 +32,7 @@ from dpmo_cli.training.loop import CLIP_NORM, Average, make_loader, make_optimis
 from dpmo_cli.training.losses import MaskLosses, mask_losses
 from dpmo_cli.training.scenes import (
     CORRECTIONS,
+    UNJUDGED,
     Batch,
     CropBatches,
     Material,
@@ -137,7 +138,9 @@ def validate(model: Sam, material: Material, settings: NanoTraining) -> dict[str
     for name, scenes in material.scenes.items():
         if not scenes:
             continue
-        for given in (0, VALIDATION_NEGATIVES) if name in (*RECIPES, CORRECTIONS) else (0,):
+        for given in (
+            (0, VALIDATION_NEGATIVES) if name in (*RECIPES, CORRECTIONS, UNJUDGED) else (0,)
+        ):
             crops = validation_crops(
                 scenes, VALIDATION_CROPS, settings.prompts, settings.seed, given
             )

@@ -21,6 +21,8 @@ from dpmo_cli.training.crops import NEGATIVES, Crop, PreparedScene, prepare, sam
 
 CORRECTIONS = "corrections"
 """The name of what people judged."""
+UNJUDGED = "unjudged"
+"""The name of the other masks of the same images, which nobody found fault with."""
 SOURCE_WEIGHTS = {
     COMPOSED: 0.6, "nuclei": 0.17, "photos": 0.11, "things": 0.06, "rendered": 0.06,
     CORRECTIONS: 1.0,

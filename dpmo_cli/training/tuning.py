@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,7 +32,13 @@ from dpmo_cli.training.nano import (
     start_model,
     validate,
 )
-from dpmo_cli.training.scenes import CORRECTIONS, CropBatches, Material, load_material
+from dpmo_cli.training.scenes import (
+    CORRECTIONS,
+    UNJUDGED,
+    CropBatches,
+    Material,
+    load_material,
+)
 
 RATE_FACTOR = 0.1
 """The rates of a training from the start, times this: what is known is not to be forgotten."""
@@ -61,26 +68,30 @@ class Best:
 
     Attributes:
         weights: of the network.
-        figure: their validation.
+        figures: their validation.
         step: when they were.
         worse: validations since then.
         first: the validation of the weights that the run began with.
     """
 
     weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
-    figure: float = -1.0
+    figures: dict[str, float] = field(default_factory=dict)
     step: int = 0
     worse: int = 0
-    first: float = -1.0
+    first: dict[str, float] = field(default_factory=dict)
 
-    def take(self, model: nn.Module, figure: float, step: int) -> bool:
-        """Take in a validation, and say whether it is the best."""
+    def take(self, model: nn.Module, figures: dict[str, float], step: int) -> bool:
+        """Take in a validation, and say whether it is the best.
+
+        What was corrected and what nobody judged count alike: gaining the one by losing as much
+        of the other is no gain.
+        """
         if step == 0:
-            self.first = figure
-        if figure <= self.figure:
+            self.first = figures
+        if self.figures and _worth(figures) <= _worth(self.figures):
             self.worse += 1
             return False
-        self.figure, self.step, self.worse = figure, step, 0
+        self.figures, self.step, self.worse = figures, step, 0
         self.weights = {name: value.clone() for name, value in model.state_dict().items()}
         return True
 
@@ -95,12 +106,19 @@ class Best:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Where the weights are, at which step they were best, and the mean IoU before and then."""
+    """Where the weights are, at which step they were best, and the mean IoUs before and then.
+
+    Attributes:
+        weights: the file.
+        step: 0 where nothing was better than the first weights.
+        corrected: of held-out masks that people judged.
+        unjudged: of the other masks there with the run's own; NaN where there are none.
+    """
 
     weights: Path
     step: int
-    before: float
-    after: float
+    corrected: tuple[float, float]
+    unjudged: tuple[float, float]
 
 
 def tune_nano(
@@ -117,8 +135,8 @@ def tune_nano(
 ) -> Tuned:
     """Fine-tune nano on judged masks, resuming from `out/checkpoint.pt` when it is there.
 
-    The weights are averaged over the last steps, and those of the best validation are kept: the
-    mean IoU of the judged masks in images that are held out.
+    The weights are averaged over the last steps, and those of the best validation are kept: of the
+    judged masks in images that are held out, and of the others there that nobody judged.
 
     Args:
         judged: images, those without judged masks too.
@@ -157,7 +175,7 @@ def tune_nano(
 
     def check(done: int) -> None:
         figures = validate(course.average.model, held_out, settings.training)
-        is_best = best.take(course.average.model, _figure(figures), done)
+        is_best = best.take(course.average.model, figures, done)
         say(f"step {done}: {in_words(figures)}{' (best)' if is_best else ''}")
         append_line(out / "log.jsonl", {"step": done, **figures})
         save_checkpoint(checkpoint, done, plain, parts)
@@ -181,12 +199,20 @@ def tune_nano(
                 save_checkpoint(checkpoint, done, plain, parts)
                 saved_at = time.monotonic()
     course.model.load_state_dict(best.weights)
-    return Tuned(export_weights(course.model, weights), best.step, best.first, best.figure)
+    corrected, unjudged = (
+        (_mean(best.first, name), _mean(best.figures, name)) for name in (CORRECTIONS, UNJUDGED)
+    )
+    return Tuned(export_weights(course.model, weights), best.step, corrected, unjudged)
 
 
-def _figure(figures: Mapping[str, float]) -> float:
-    """The mean IoU of the judged masks, with neighbours in the prompts and without."""
-    return float(np.mean([v for name, v in figures.items() if name.startswith(f"{CORRECTIONS}/")]))
+def _worth(figures: Mapping[str, float]) -> float:
+    return float(np.nanmean([_mean(figures, name) for name in (CORRECTIONS, UNJUDGED)]))
+
+
+def _mean(figures: Mapping[str, float], source: str) -> float:
+    """The mean IoU of a source, with neighbours in the prompts and without; NaN for none."""
+    found = [value for name, value in figures.items() if name.startswith(f"{source}/")]
+    return float(np.mean(found)) if found else math.nan
 
 
 def _material(
@@ -212,8 +238,10 @@ def _material(
         whole = Material(nobody), Material(nobody)
     else:
         whole = load_material(data, rendered, say)
-    for material, part in zip(whole, parts, strict=True):
-        material.scenes[CORRECTIONS] = JudgedScenes(part)
+    whole[0].scenes[CORRECTIONS] = JudgedScenes(parts[0])
+    whole[1].scenes[CORRECTIONS] = JudgedScenes(parts[1], CORRECTIONS)
+    others = [one for one in parts[1] if one.others]
+    whole[1].scenes[UNJUDGED] = JudgedScenes(others, UNJUDGED)
     return whole
 
 

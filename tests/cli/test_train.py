@@ -166,7 +166,7 @@ def test_rates_of_a_fine_tuning_are_small(
 
     def tune(images: Any, out: Path, settings: tuning.NanoTuning, **options: Any) -> tuning.Tuned:
         seen.update(options, images=images, settings=settings)
-        return tuning.Tuned(out / "nano.safetensors", 50, 0.6, 0.7)
+        return tuning.Tuned(out / "nano.safetensors", 50, (0.6, 0.7), (0.9, 0.88))
 
     monkeypatch.setattr(tuning, "tune_nano", tune)
     corrections = ("--from-corrections", judged, "--from-corrections", judged)
@@ -179,7 +179,8 @@ def test_rates_of_a_fine_tuning_are_small(
     assert [one.file_name[-5] for one in seen["images"]] == ["1", "2"] * 2
     assert (seen["data"], seen["init"].name) == (None, "nano.safetensors")
     (line,) = outcome.lines
-    assert "from 0.600 to 0.700, at step 50" in line
+    assert "at step 50 mean IoU of the held-out corrections 0.600 to 0.700" in line
+    assert "nobody judged 0.900 to 0.880" in line
     assert "--checkpoint tuned/nano.safetensors" in line
     assert "dpmo review calibrate" in line
 
@@ -203,7 +204,9 @@ def test_decisions_that_were_not_applied(dpmo: Dpmo, judged: Path, tmp_path: Pat
 def test_what_was_decided_later_is_left_out_aloud(
     dpmo: Dpmo, judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "tune_nano", lambda *_, **__: tuning.Tuned(Path("w"), 0, 0.5, 0.5))
+    monkeypatch.setattr(
+        tuning, "tune_nano", lambda *_, **__: tuning.Tuned(Path("w"), 0, (0.5, 0.5), (0.9, 0.9))
+    )
     out = tmp_path / "run"
     shutil.copytree(judged, out)
     with Decisions(out):

@@ -13,6 +13,7 @@ from dpmo_cli.sam.nano import FRAME_PX
 from dpmo_cli.training import judged
 from dpmo_cli.training.crops import sample_crop
 from dpmo_cli.training.judged import JudgedScenes, digest, read_judged
+from dpmo_cli.training.scenes import CORRECTIONS, UNJUDGED
 from tests.training.judged_runs import (
     HELD_OUT,
     OTHERS,
@@ -35,8 +36,8 @@ def test_the_scenes_hold_what_was_judged_and_all_points(run: Path) -> None:
     for number, image in zip((HELD_OUT, *OTHERS), images, strict=True):
         decided = {one.person.point_id for one in corrections_of(number, points[number])}
         assert image.masks.keys() == decided
-        scene = image.scene()
-        assert scene.asked.tolist() == sorted(decided)
+        scene = image.scene(CORRECTIONS)
+        assert scene.asked.tolist() == scene.chosen.tolist() == sorted(decided)
         # Neighbours whom nobody judged still limit the discs.
         np.testing.assert_allclose(scene.scene.points_xy, points[number])
         truth = truth_of(number)
@@ -45,12 +46,20 @@ def test_the_scenes_hold_what_was_judged_and_all_points(run: Path) -> None:
         assert scene.scene.image.shape == (*truth.shape, 3)
 
 
-def test_only_who_was_judged_is_asked_about(run: Path) -> None:
+def test_crops_are_made_for_who_was_judged_and_others_come_along(run: Path) -> None:
+    """Those against whom nothing speaks: every third row of the samples has no reason to look."""
     image = next(read_judged(run))
-    scene = image.scene()
-    for seed in range(5):
-        crop = sample_crop(scene, FRAME_PX, 8, np.random.default_rng(seed), augment=False)
-        assert crop.visible.reshape(8, -1).any(axis=1).all()
+    assert image.others
+    assert not image.others.keys() & image.masks.keys()
+    assert {at % 3 for at in image.others} == {0}
+    both, judged, others = (image.scene(name) for name in (None, CORRECTIONS, UNJUDGED))
+    assert both.chosen.tolist() == judged.asked.tolist() == sorted(image.masks)
+    assert others.chosen.tolist() == others.asked.tolist() == sorted(image.others)
+    assert both.asked.tolist() == sorted({*image.masks, *image.others})
+    for scene in (both, judged, others):
+        for seed in range(5):
+            crop = sample_crop(scene, FRAME_PX, 8, np.random.default_rng(seed), augment=False)
+            assert crop.visible.reshape(8, -1).any(axis=1).all()
 
 
 @pytest.mark.parametrize(

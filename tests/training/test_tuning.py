@@ -46,9 +46,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """What the validations say, one after the other, instead of what they would."""
     told: list[float] = []
-    monkeypatch.setattr(
-        tuning, "validate", lambda *_: {"corrections/nnec": told.pop(0), "photos/nnec": 1.0}
-    )
+
+    def validate(*_: object) -> dict[str, float]:
+        return {"corrections/nnec": told.pop(0), "unjudged/nnec": 0.8, "photos/nnec": 1.0}
+
+    monkeypatch.setattr(tuning, "validate", validate)
     yield told
     assert told == []
 
@@ -76,11 +78,14 @@ def test_the_log_holds_a_line_for_each_validation(
     tuned = tune_nano(images, tmp_path, SHORT, init=EMBEDDED, say=silent)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 2, 4]
-    assert lines[0].keys() == {"step", "corrections/nnec", "corrections/nnec-2"}
-    means = [(line["corrections/nnec"] + line["corrections/nnec-2"]) / 2 for line in lines]
-    assert tuned.before == pytest.approx(means[0])
-    assert tuned.after == pytest.approx(max(means))
-    assert tuned.step == lines[means.index(max(means))]["step"]
+    names = [f"{name}/nnec{given}" for name in ("corrections", "unjudged") for given in ("", "-2")]
+    assert lines[0].keys() == {"step", *names}
+    means = [sum(line[name] for name in names) / 4 for line in lines]
+    best = lines[means.index(max(means))]
+    assert tuned.step == best["step"]
+    for told, name in ((tuned.corrected, "corrections"), (tuned.unjudged, "unjudged")):
+        for value, line in zip(told, (lines[0], best), strict=True):
+            assert value == pytest.approx((line[f"{name}/nnec"] + line[f"{name}/nnec-2"]) / 2)
 
 
 def test_the_best_weights_are_kept_and_patience_ends_it(
@@ -89,7 +94,7 @@ def test_the_best_weights_are_kept_and_patience_ends_it(
     figures += [0.5, 0.7, 0.6, 0.7]
     settings = NanoTuning(NanoTraining(steps=40, crops=1, prompts=2), 1, patience=2)
     tuned = tune_nano(images, tmp_path, settings, init=EMBEDDED, say=silent)
-    assert (tuned.step, tuned.before, tuned.after) == (1, 0.5, 0.7)
+    assert (tuned.step, tuned.corrected, tuned.unjudged) == (1, (0.5, 0.7), (0.8, 0.8))
     # A finished one says the same again, without a step; its weights can be had again.
     content = tuned.weights.read_bytes()
     tuned.weights.unlink()
@@ -181,8 +186,12 @@ def test_too_little_is_one_line_that_says_where_to_review(held_out: bool, tmp_pa
 def test_best_comes_back_from_a_checkpoint() -> None:
     best, again = Best(), Best()
     model = torch.nn.Linear(2, 2)
-    assert best.take(model, 0.5, 0)
-    assert not best.take(model, 0.5, 1)
+    first = {"corrections/nnec": 0.5, "unjudged/nnec": 0.9, "photos/nnec": 0.1}
+    assert best.take(model, first, 0)
+    # What is lost of the one for the other is no gain, and other scenes do not count.
+    assert not best.take(model, {**first, "corrections/nnec": 0.6, "unjudged/nnec": 0.8}, 1)
+    assert not best.take(model, {**first, "photos/nnec": 0.9}, 2)
     again.load_state_dict(best.state_dict())
-    assert (again.figure, again.step, again.worse, again.first) == (0.5, 0, 1, 0.5)
+    assert (again.figures, again.step, again.worse, again.first) == (first, 0, 2, first)
+    assert again.take(model, {**first, "corrections/nnec": 0.6, "unjudged/nnec": 0.85}, 3)
     assert torch.equal(again.weights["weight"], model.weight)
