@@ -159,7 +159,7 @@ def digest(images: Sequence[JudgedImage]) -> str:
             one.points_xy.tolist(),
             sorted(one.masks.items()),
             sorted(one.others.items()),
-        ]  # fmt: skip
+        ]
         for one in images
         if one.masks
     ]
