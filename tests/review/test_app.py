@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,10 @@ import pytest
 from PIL import Image
 
 from dpmo_cli.outputs.corrections import Person
-from dpmo_cli.outputs.schema import ADDED_FROM
 from dpmo_cli.review.decisions import Decisions
 from dpmo_cli.review.desk import MASKS_SHOWN, Desk
-from dpmo_cli.review.run_index import open_run
 from tests.review.conftest import Client, client_of
-from tests.review.runs import SPACING_PX, draw_run
+from tests.review.runs import SPACING_PX
 
 RANK_WITH_MASK = 40
 RANK_WITHOUT = 0
@@ -383,25 +380,3 @@ def test_the_audit_sample_is_a_filter(desk: Desk) -> None:
         # In the order of the sample, not worst first.
         ranks = ranks_of(client, audit=1)
         assert [desk.index.person(rank) for rank in ranks] == list(sample)
-
-
-def test_a_person_is_added_to_a_photo_without_points(tmp_path: Path) -> None:
-    out, _ = draw_run(tmp_path, bare=1)
-    run, index = open_run(out)
-    with Decisions(out) as decisions:
-        client = client_of(Desk(run, index, decisions, "Ann"))
-        (photo,) = client.get("/api/run")["unmarked"]
-        assert photo == {
-            "split": "train", "image_id": 3, "image": "images/photo 3.jpg", "width": 160,
-            "height": 20,
-        }  # fmt: skip
-        where = f"/api/people/{photo['split']}/{photo['image_id']}"
-        window = {"x0": 0, "y0": 0, "x1": 160, "y1": 20}
-        assert client.get(where, **window) == {"detailed": True, "people": []}
-        body = {"split": "train", "image_id": 3, "xy": [50, 9], "mask": box(50, 9)}
-        outcome = client.post("/api/add", body)
-        assert outcome["decision"]["rank"] is None
-        (shown,) = client.get(where, **window)["people"]
-        assert (shown["id"], shown["verdict"]) == (ADDED_FROM, "added")
-        # The photo stays on the list of those without a point of their own.
-        assert client.get("/api/run")["unmarked"] == [photo]

@@ -14,7 +14,6 @@ from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.review.run_index import QueueFilter, RunIndex, open_run, read_index
 from tests.outputs.samples import sample_records, write_run
-from tests.review.runs import draw_run
 
 Row = dict[str, Any]
 
@@ -111,17 +110,3 @@ def test_a_torn_queue_is_refused(out: Path) -> None:
     (out / "review" / "queue.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"queue\.parquet"):
         open_run(out)
-
-
-@pytest.mark.parametrize("images", [0, 2])
-def test_images_without_points_are_known(images: int, tmp_path: Path) -> None:
-    """After those with points; where there are none, alone."""
-    out, _ = draw_run(tmp_path, images=images, bare=2)
-    index = open_run(out)[1]
-    names = {one.file_name for one in index.unmarked}
-    assert names == {f"images/photo {number}.jpg" for number in (images + 1, images + 2)}
-    assert all(one.size_hw == (20, 160) for one in index.unmarked)
-    assert [one.file_name for one in index.images[images:]] == [n.file_name for n in index.unmarked]
-    assert index.crowd.tolist() == [21] * images + [0, 0]
-    assert index.photo(index.unmarked[0].split, index.unmarked[0].image_id) is not None
-    assert len(index) == 21 * images
