@@ -7,7 +7,7 @@ DEMO := .cache/demo
 
 BROWSER := chromium chromium-driver
 
-.PHONY: demo bench test lint test-slow test-e2e browser clean
+.PHONY: demo bench test lint test-slow test-e2e bench-review browser clean
 
 demo: $(READY)
 	$(BIN)/python -m examples.render $(DEMO)/scenes --dataset shanghaitech-a --scenes 3 --seed 7
@@ -32,11 +32,15 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not e2e"
 
 # The review page in Chromium.
 test-e2e: $(READY) browser
-	$(BIN)/python -m pytest -m e2e tests/e2e
+	$(BIN)/python -m pytest -m "e2e and not slow" tests/e2e
+
+# How fast the review page is, and what memory it takes: prints a table.
+bench-review: $(READY) browser
+	$(BIN)/python -m pytest -m "e2e and slow" -s tests/e2e
 
 # Installed where it is missing (Debian, as root).
 browser:

@@ -11,9 +11,9 @@ import typer
 
 from dpmo_cli.cli.console import warn
 from dpmo_cli.cli.convert import report
-from dpmo_cli.cli.review import bring_home
+from dpmo_cli.cli.review import bring_home, require_log
 from dpmo_cli.errors import UsageError
-from dpmo_cli.outputs.findings import CORRECTIONS_FILE, DECISIONS_FILE
+from dpmo_cli.outputs.findings import DECISIONS_FILE
 
 if TYPE_CHECKING:
     from dpmo_cli.pipeline.apply import Applied
@@ -35,7 +35,8 @@ def merge(
 
     from dpmo_cli.pipeline.merge import merge_runs
 
-    _check_logs(parts)
+    for part in parts:
+        require_log(part)
     summary = merge_runs(parts, out)
     if any((part / DECISIONS_FILE).exists() for part in parts):
         applied = _with_decisions(parts, out)
@@ -43,16 +44,6 @@ def merge(
         summary = replace(summary, finished=applied.finished, changed=changed)
     report(summary, out, json=json, quiet=quiet, kind="merge")
     raise typer.Exit(summary.exit_code)
-
-
-def _check_logs(parts: Sequence[Path]) -> None:
-    """Refuse a part whose corrections can't be brought along."""
-    for part in parts:
-        if (part / CORRECTIONS_FILE).exists() and not (part / DECISIONS_FILE).exists():
-            raise UsageError(
-                f"{part / DECISIONS_FILE}: is missing, but decisions of it have been applied; "
-                "restore it, or run the part's `dpmo convert --discard-corrections`"
-            )
 
 
 def _with_decisions(parts: Sequence[Path], out: Path) -> Applied:

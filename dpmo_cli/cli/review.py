@@ -263,23 +263,36 @@ def _corrections(out: Path) -> Iterator[Iterator[Correction]]:
     Raises:
         UsageError: the log, or a part of it that has been applied, is gone.
     """
+    from dpmo_cli.review.decisions import Decisions
+
+    require_log(out)
+    if (out / DECISIONS_FILE).exists():
+        with Decisions(out) as decisions:
+            yield decisions.corrections()
+    else:
+        yield iter(())
+
+
+def require_log(out: Path) -> None:
+    """See that the log of a run holds all that has been applied to it.
+
+    Raises:
+        UsageError: it does not.
+    """
     from dpmo_cli.outputs.corrections import CorrectionsError, persons_of
     from dpmo_cli.review.decisions import Decisions
 
     path, snapshot = out / DECISIONS_FILE, out / CORRECTIONS_FILE
-    mend = "restore the log from a copy, or run `dpmo convert --discard-corrections`"
-    if path.exists():
-        with Decisions(out) as decisions:
-            # A damaged snapshot is made again; only what it names can be missed.
-            with suppress(CorrectionsError):
-                lost = decisions.lacks(persons_of(snapshot))
-                if lost is not None:
-                    raise UsageError(f"{path}: lacks {lost}, which has been applied; {mend}")
-            yield decisions.corrections()
+    if not snapshot.exists():
         return
-    if snapshot.exists():
+    mend = f"restore the log from a copy, or run `dpmo convert --discard-corrections` for {out}"
+    if not path.exists():
         raise UsageError(f"{path}: is missing, but decisions of it have been applied; {mend}")
-    yield iter(())
+    # A damaged snapshot is made again; only what it names can be missed.
+    with Decisions(out) as decisions, suppress(CorrectionsError):
+        lost = decisions.lacks(persons_of(snapshot))
+        if lost is not None:
+            raise UsageError(f"{path}: lacks {lost}, which has been applied; {mend}")
 
 
 def say_unfit(unfit: Sequence[Unfit]) -> None:

@@ -14,6 +14,7 @@ from dpmo_cli.cli.train_counters import (
     density_command,
     locator_command,
 )
+from dpmo_cli.cli.train_nano import nano_command
 from dpmo_cli.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Train the networks that the package ships.")
@@ -24,68 +25,10 @@ def _group() -> None:
     """Train the networks that the package ships."""
 
 
+app.command("nano")(nano_command)
 app.command("locator")(locator_command)
 app.command("density")(density_command)
 app.command("compare")(compare_command)
-
-
-@app.command()
-def nano(
-    data: Annotated[
-        Path, typer.Option(help="Folder with PennFudanPed, COCO_panoptic_100 and DSB2018.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and weights.")],
-    rendered: Annotated[
-        list[Path] | None,
-        typer.Option(help="A csv dataset of rendered scenes with truth/; may be repeated."),
-    ] = None,
-    init: Annotated[
-        Path | None, typer.Option(help="Weights to go on from, instead of an ImageNet trunk.")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 1500,
-    crops: Annotated[int, typer.Option(min=1, help="Crops per step.")] = 4,
-    prompts: Annotated[int, typer.Option(min=1, help="Prompts per crop.")] = 8,
-    rate: Annotated[float, typer.Option(min=0.0, help="Factor on the learning rates.")] = 1.0,
-    validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that make crops; 0: none of their own.")
-    ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all chance.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-) -> None:
-    """Train nano on scenes with true masks; the same command goes on from its last checkpoint."""
-    if not data.is_dir():
-        raise UsageError(f"--data {data}: no such folder; give the folder of the scenes")
-    check_places(out, init, "weights of nano")
-    for root in rendered or ():
-        if not root.is_dir():
-            raise UsageError(f"--rendered {root}: no such folder; render scenes first")
-
-    from dpmo_cli.sam.models import resolve_device
-    from dpmo_cli.training.nano import NanoTraining, train_nano
-
-    plain = NanoTraining()
-    settings = NanoTraining(
-        steps=steps,
-        crops=crops,
-        prompts=prompts,
-        rate_trunk=plain.rate_trunk * rate,
-        rate_rest=plain.rate_rest * rate,
-        seed=seed,
-    )
-    path = train_nano(
-        data,
-        out,
-        settings,
-        rendered=rendered or (),
-        init=init,
-        device=resolve_device(device),
-        workers=workers,
-        validate_every=validate_every,
-        say=(lambda line: None) if quiet else say,
-    )
-    print(path)
 
 
 @app.command()

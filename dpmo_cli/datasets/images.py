@@ -47,27 +47,32 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         return _rgb(path, image)
 
 
-def read_photo(root: Path, file_name: str, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Read the photo that a run names, which must have the size that its masks were made for.
+def find_photo(root: Path, file_name: str, size_hw: tuple[int, int]) -> Path:
+    """Find the photo that a run names, which must have the size that its masks were made for.
 
     Args:
         root: the dataset's root.
         file_name: of the photo, relative to it.
         size_hw: of the masks, px.
 
-    Returns:
-        (H, W, 3) uint8 RGB, as `read_image`.
-
     Raises:
-        InputError: as `read_image` and `resolve_inside`, or the photo has another size.
+        InputError: as `image_size_hw` and `resolve_inside`, or the photo has another size.
     """
     path = resolve_inside(root, file_name)
-    photo = read_image(path)
-    if photo.shape[:2] != size_hw:
-        height, width = size_hw
-        problem = f"has {photo.shape[1]} x {photo.shape[0]} px, its masks {width} x {height}"
+    height, width = image_size_hw(path)
+    if (height, width) != size_hw:
+        problem = f"has {width} x {height} px, its masks {size_hw[1]} x {size_hw[0]}"
         raise InputError(path, problem, "give the root that the run was made from with --root")
-    return photo
+    return path
+
+
+def read_photo(root: Path, file_name: str, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Read the photo that a run names: (H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: as `read_image` and `find_photo`.
+    """
+    return read_image(find_photo(root, file_name, size_hw))
 
 
 def image_size_hw(path: Path) -> tuple[int, int]:

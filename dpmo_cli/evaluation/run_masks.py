@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from dpmo_cli.geometry.points import FloatArray
 from dpmo_cli.geometry.rle import Rle
 from dpmo_cli.outputs.findings import annotations_file, one_line, points_file
 from dpmo_cli.outputs.finished import MEND, FinishedImage, RunImage, list_images, read_images
-from dpmo_cli.outputs.json_values import as_number, as_object, as_text
-from dpmo_cli.outputs.run_file import RUN_FILE
+from dpmo_cli.outputs.json_values import as_number, as_object
+from dpmo_cli.outputs.run_file import RUN_FILE, Run
 from dpmo_cli.outputs.schema import FAILED, OCCLUDED, POINT_SCHEMA
 from dpmo_cli.outputs.table_checks import read_table
 
@@ -85,27 +84,22 @@ def open_run(out: Path, split: str | None = None) -> FinishedRun:
         UsageError: `out` holds no finished run, or none with this split.
         InputError: one of its files can't be read.
     """
-    path = out / RUN_FILE
     if not out.is_dir():
         raise UsageError(f"--pred {out}: no such folder; give the one that `dpmo convert` wrote")
-    if not path.is_file():
+    if not (out / RUN_FILE).is_file():
         raise UsageError(
             f"--pred {out}: holds no finished run (no {RUN_FILE}); run convert to its end"
         )
-    try:
-        record = as_object(json.loads(path.read_text(encoding="utf-8")), "it")
-        extent = as_text(record.get("extent"), "extent")
-        splits = as_object(record.get("splits"), "splits")
-        parts = {name: as_object(value, name) for name, value in splits.items()}
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, f"can't be read ({one_line(error)})", MEND) from error
+    run = Run.of(out)
+    splits = as_object(run.document.get("splits"), "splits")
+    parts = {name: as_object(splits[name], name) for name in run.split_counts}
     if split is not None and split not in parts:
         raise UsageError(f"--split {split}: the run has {', '.join(parts) or 'none'}")
     chosen = [name for name in parts if split in (None, name)]
     images = {name: list_images(out, name) for name in parts}
     return FinishedRun(
         out=out,
-        extent=extent,
+        extent=run.extent,
         images=tuple(image for name in chosen for image in images[name]),
         failed=tuple(file_name for name in chosen for file_name in _list_failed(out, name)),
         others=tuple(

@@ -12,7 +12,7 @@ from typing import IO, Any, NoReturn
 import pyarrow.compute as pc
 
 from dpmo_cli.outputs.atomic import atomic_path
-from dpmo_cli.outputs.records import ImageRecord, Records
+from dpmo_cli.outputs.records import ImageInfo, ImageRecord, Records
 from dpmo_cli.outputs.schema import AUTO, OK, SCHEMA_VERSION
 
 PERSON = 1
@@ -23,15 +23,28 @@ _LONGEST_TAIL = 3
 """So many characters after a number tell that it has ended: "e+" before a digit is the longest."""
 
 
-def write_coco(path: Path, records: Records, *, dataset: str, split: str, extent: str) -> None:
+def write_coco(
+    path: Path,
+    records: Records,
+    images: Iterable[ImageInfo],
+    *,
+    dataset: str,
+    split: str,
+    extent: str,
+) -> None:
     """Write the masks of one split as COCO JSON: images, then their annotations, one a line.
 
-    One record is in memory at a time; `records` is gone through twice. Images that could not be
-    read are left out.
+    One record is in memory at a time. Images that could not be read are left out.
+
+    Args:
+        path: of the file.
+        records: of the split.
+        images: of the records, in their order.
+        dataset, split, extent: what the file says of itself.
     """
     write_instances(
         path,
-        (_image(r) for r in records() if r.info.width is not None),
+        (_image(info) for info in images if info.width is not None),
         (one for r in records() for one in _annotations(r, extent)),
         dataset=dataset,
         split=split,
@@ -185,8 +198,7 @@ def _write_array(file: IO[str], name: str, items: Iterable[Mapping[str, object]]
     file.write("\n]" if separator == ",\n" else "]")
 
 
-def _image(record: ImageRecord) -> dict[str, object]:
-    info = record.info
+def _image(info: ImageInfo) -> dict[str, object]:
     image: dict[str, object] = {
         "id": info.image_id,
         "width": info.width,

@@ -64,6 +64,11 @@ def corrected(record: ImageRecord, corrections: Sequence[Correction]) -> ImageRe
         DrawnOverlapError: two masks that people drew overlap; it names both.
     """
     fitting, _ = fit(record, corrections)
+    return lay_over(record, fitting)
+
+
+def lay_over(record: ImageRecord, fitting: Sequence[Correction]) -> ImageRecord:
+    """As `corrected`, for corrections that `fit` has found to go with the record."""
     if not fitting:
         return record
     rows: list[Row] = record.rows.to_pylist()
@@ -90,8 +95,9 @@ def fit(
 ) -> tuple[list[Correction], list[Unfit]]:
     """Return the corrections that go with a record, and why the others do not."""
     info = record.info
-    columns = record.rows.select(["point_id", "x", "y", "rle"])
-    places = {point: at for at, point in enumerate(columns["point_id"].to_pylist())}
+    places = {point: at for at, point in enumerate(record.rows["point_id"].to_pylist())}
+    x, y = (record.rows[name].to_pylist() for name in ("x", "y"))
+    has_mask = record.rows["rle"].is_valid().to_pylist()
     fitting, unfit = [], []
     for one in corrections:
         why = None
@@ -105,9 +111,9 @@ def fit(
         elif one.seen_xy is not None:
             if at is None:
                 why = NO_POINT
-            elif _moved(one.seen_xy, (columns["x"][at].as_py(), columns["y"][at].as_py())):
+            elif _moved(one.seen_xy, (x[at], y[at])):
                 why = MOVED_POINT
-            elif one.verdict == ACCEPTED and one.rle is None and columns["rle"][at].is_valid:
+            elif one.verdict == ACCEPTED and one.rle is None and has_mask[at]:
                 why = MASK_APPEARED
         if why is None:
             fitting.append(one)

@@ -110,37 +110,8 @@ def write_corrections(path: Path, corrections: Iterable[Correction]) -> int:
     return write_table(path, _tables(corrections), _SCHEMA)
 
 
-def corrections_of(path: Path, split: str) -> Iterator[tuple[int, list[Correction]]]:
-    """Yield the image ids of a split in order, each with its corrections ordered by point.
-
-    A snapshot that is not there holds none. One image's are in memory at a time, beside a batch.
-
-    Raises:
-        CorrectionsError: the file is no snapshot.
-    """
-    of_split = (one for one in _walk(path) if one.person.split == split)
-    for image_id, group in groupby(of_split, lambda one: one.person.image_id):
-        yield image_id, list(group)
-
-
-def splits_of(path: Path) -> list[str]:
-    """The splits that a snapshot has corrections of, by name."""
-    return [split for split, _ in groupby(one.person.split for one in _walk(path))]
-
-
-def persons_of(path: Path) -> Iterator[Person]:
-    """Yield whom the decisions of a snapshot are about, in order. Raises CorrectionsError."""
-    return (one.person for one in _walk(path))
-
-
-def _tables(corrections: Iterable[Correction]) -> Iterator[pa.Table]:
-    rest = iter(corrections)
-    while batch := list(islice(rest, _BATCH_ROWS)):
-        rows = [{**vars(one), **vars(one.person)} for one in batch]
-        yield pa.Table.from_pylist(rows, schema=_SCHEMA)
-
-
-def _walk(path: Path) -> Iterator[Correction]:
+def read_corrections(path: Path) -> Iterator[Correction]:
+    """Yield all corrections of a snapshot, ordered by person. Raises CorrectionsError."""
     if not path.exists():
         return
     try:
@@ -151,6 +122,36 @@ def _walk(path: Path) -> Iterator[Correction]:
                 yield from map(_correction, batch.to_pylist())
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise CorrectionsError(path) from error
+
+
+def corrections_of(path: Path, split: str) -> Iterator[tuple[int, list[Correction]]]:
+    """Yield the image ids of a split in order, each with its corrections ordered by point.
+
+    A snapshot that is not there holds none. One image's are in memory at a time, beside a batch.
+
+    Raises:
+        CorrectionsError: the file is no snapshot.
+    """
+    of_split = (one for one in read_corrections(path) if one.person.split == split)
+    for image_id, group in groupby(of_split, lambda one: one.person.image_id):
+        yield image_id, list(group)
+
+
+def splits_of(path: Path) -> list[str]:
+    """The splits that a snapshot has corrections of, by name."""
+    return [split for split, _ in groupby(one.person.split for one in read_corrections(path))]
+
+
+def persons_of(path: Path) -> Iterator[Person]:
+    """Yield whom the decisions of a snapshot are about, in order. Raises CorrectionsError."""
+    return (one.person for one in read_corrections(path))
+
+
+def _tables(corrections: Iterable[Correction]) -> Iterator[pa.Table]:
+    rest = iter(corrections)
+    while batch := list(islice(rest, _BATCH_ROWS)):
+        rows = [{**vars(one), **vars(one.person)} for one in batch]
+        yield pa.Table.from_pylist(rows, schema=_SCHEMA)
 
 
 def _correction(row: dict[str, Any]) -> Correction:

@@ -48,6 +48,8 @@ CODES = {
     "DPMO-V043": "the queue is not ordered worst first",
     "DPMO-V044": "a mask in the queue is not its annotation's",
     "DPMO-V045": "the queue names another dataset",
+    # review/corrections.parquet
+    "DPMO-V050": "the applied decisions can't be read",
 }
 """Each code and what it means; codes are stable, messages are not."""
 

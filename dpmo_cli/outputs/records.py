@@ -25,8 +25,12 @@ _REVIEW_NAMES = [field.name for field in REVIEW_FIELDS]
 class DamagedRecordError(DpmoError):
     """A record's file is missing, torn or from another version; the image is converted again."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}; delete it and run the same command again")
+    def __init__(self, path: Path, error: Exception) -> None:
+        if isinstance(error, FileNotFoundError):
+            words = "is missing; see that its folder is there, or run its `dpmo convert` again"
+        else:
+            words = "is no whole record; delete it and run the same command again"
+        super().__init__(f"{path}: {words}")
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,18 @@ def write_record(path: Path, record: ImageRecord) -> None:
     """
     if not record.rows.select(_REVIEW_NAMES).equals(_automatic(record.rows)):
         raise ValueError("a record that is kept must be automatic")
+    _write(path, record, STORED_SCHEMA)
+
+
+def write_corrected(path: Path, record: ImageRecord) -> None:
+    """Write a record with what reviewers decided: a file that outputs are made of, and no longer.
+
+    It lies elsewhere than `record_path`.
+    """
+    _write(path, record, RECORD_SCHEMA)
+
+
+def _write(path: Path, record: ImageRecord, schema: pa.Schema) -> None:
     about = {
         "version": RECORD_VERSION,
         "fingerprint": record.fingerprint,
@@ -96,7 +112,7 @@ def write_record(path: Path, record: ImageRecord) -> None:
         "warnings": list(record.warnings),
         "error": record.error,
     }
-    stored = record.rows.select(STORED_SCHEMA.names)
+    stored = record.rows.select(schema.names)
     table = stored.combine_chunks().replace_schema_metadata(
         {_KEY: json.dumps(about, sort_keys=True).encode()}
     )
@@ -111,20 +127,39 @@ def read_record(path: Path) -> ImageRecord:
     Raises:
         DamagedRecordError: for anything that is not a whole record of this version.
     """
+    return _read(path, STORED_SCHEMA)
+
+
+def read_corrected(path: Path) -> ImageRecord:
+    """Read what `write_corrected` wrote. Raises DamagedRecordError."""
+    return _read(path, RECORD_SCHEMA)
+
+
+def read_info(path: Path) -> ImageInfo:
+    """Read which image a record is of, from the file's footer. Raises DamagedRecordError."""
+    try:
+        with path.open("rb") as file:
+            return ImageInfo(**_about(pq.read_schema(file))["info"])
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedRecordError(path, error) from error
+
+
+def _read(path: Path, schema: pa.Schema) -> ImageRecord:
     try:
         with path.open("rb") as file:
             table = pq.read_table(file, page_checksum_verification=True, partitioning=None)
         about = _about(table.schema)
+        # Parquet renames the elements of nested lists; the cast names them as we do.
+        rows = table.cast(schema)
         return ImageRecord(
             info=ImageInfo(**about["info"]),
-            # Parquet renames the elements of nested lists; the cast names them as we do.
-            rows=_with_review(table.cast(STORED_SCHEMA)),
+            rows=rows if schema is RECORD_SCHEMA else _with_review(rows),
             warnings=tuple(about["warnings"]),
             error=about["error"],
             fingerprint=about["fingerprint"],
         )
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedRecordError(path, "is no whole record") from error
+        raise DamagedRecordError(path, error) from error
 
 
 def read_fingerprint(path: Path) -> str | None:

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpmo_cli.outputs.coco_checks import check_coco
+from dpmo_cli.outputs.corrections import CorrectionsError, read_corrections
 from dpmo_cli.outputs.findings import (
+    CORRECTIONS_FILE,
     QUEUE_FILE,
     REVIEW_FILES,
     Finding,
@@ -62,6 +64,7 @@ class _Check:
         self.findings: list[Finding] = []
         run = self._read_run()
         splits = self._list_files(run)
+        self._check_corrections()
         with_queue = self._check_queue(run, splits)
         tallies = {split: self._check_split(split, run, with_queue) for split in splits}
         if run is not None:
@@ -92,6 +95,14 @@ class _Check:
             if name not in known:
                 self._add("DPMO-V003", name, "no split in run.json has it")
         return splits
+
+    def _check_corrections(self) -> None:
+        try:
+            for _ in read_corrections(self.out / CORRECTIONS_FILE):
+                pass
+        except CorrectionsError:
+            message = "is no whole snapshot of decisions: run `dpmo review apply` again"
+            self._add("DPMO-V050", CORRECTIONS_FILE, message)
 
     def _check_queue(self, run: Run | None, splits: list[str]) -> bool:
         """Check the queue's order and origin, and say whether it can be read."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.outputs.atomic import OutputError
 from dpmo_cli.outputs.corrections import Correction, write_corrections
 from dpmo_cli.pipeline.finish import (
     COMPUTED,
@@ -50,7 +51,7 @@ def apply_corrections(out: Path, corrections: Iterable[Correction]) -> Applied:
         raise UsageError(f"{out}: holds no run; give the folder that `dpmo convert` wrote")
     with Store(out) as store:
         document = store.run_document()
-        settings = Settings(**document["settings"])  # type: ignore[arg-type]
+        settings = Settings.of_json(document["settings"])
         new = store.folder / _NEW
         count = write_corrections(new, corrections)
         finished = tally(store, new)
@@ -59,11 +60,14 @@ def apply_corrections(out: Path, corrections: Iterable[Correction]) -> Applied:
             store.end_again()
             return Applied(finished, False)
         store.begin_again()
-        if count:
-            os.replace(new, store.corrections)
-        else:
-            new.unlink()
-            store.corrections.unlink(missing_ok=True)
+        try:
+            if count:
+                os.replace(new, store.corrections)
+            else:
+                new.unlink()
+                store.corrections.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(store.corrections, error) from error
         write_outputs(store, settings)
         about = {name: value for name, value in document.items() if name not in COMPUTED}
         write_run_document(store, finished, about)

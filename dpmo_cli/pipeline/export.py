@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 
-from dpmo_cli.datasets.images import image_size_hw, is_upright, read_image
+from dpmo_cli.datasets.images import find_photo, is_upright, read_image
 from dpmo_cli.datasets.paths import resolve_inside
-from dpmo_cli.errors import InputError, UsageError
+from dpmo_cli.errors import UsageError
 from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_text
 from dpmo_cli.outputs.exports.plan import NONE, Options, Photo, Plan, name_images
 from dpmo_cli.outputs.exports.registry import Format
@@ -151,12 +151,8 @@ def _check_folder(to: Path, out: Path, root: Path) -> None:
 
 
 def _find_photo(root: Path, image: RunImage) -> Photo:
-    """Find the photo of an image; it must have the size that its masks were made for."""
-    path = resolve_inside(root, image.file_name)
-    height, width = image_size_hw(path)
-    if (height, width) != image.size_hw:
-        problem = f"has {width} x {height} px, its masks {image.size_hw[1]} x {image.size_hw[0]}"
-        raise InputError(path, problem, "give the root that the run was made from with --root")
+    """How the photo of an image is written."""
+    path = find_photo(root, image.file_name, image.size_hw)
     if is_upright(path) and path.suffix.lower() in _READABLE:
         return Photo(path)
     return Photo(path, redraw=lambda: read_image(path))

@@ -18,7 +18,7 @@ from dpmo_cli.datasets.photos import PREDICTIONS
 from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL
 from dpmo_cli.outputs.atomic import sha256_file, write_text
 from dpmo_cli.outputs.coco import write_coco
-from dpmo_cli.outputs.corrected import NO_IMAGE, Unfit, corrected, fit, join
+from dpmo_cli.outputs.corrected import NO_IMAGE, Unfit, fit, join, lay_over
 from dpmo_cli.outputs.corrections import corrections_of, splits_of
 from dpmo_cli.outputs.counts import write_counts
 from dpmo_cli.outputs.parquet import write_points, write_queue
@@ -106,6 +106,8 @@ class Finished:
 def tally(store: Store, snapshot: Path | None = None) -> Finished:
     """Count what the records of all manifests hold, and the corrections of them.
 
+    The corrected records are kept in the store for `write_outputs`.
+
     Args:
         store: the folder.
         snapshot: of the corrections; None for that which has been applied.
@@ -120,6 +122,7 @@ def tally(store: Store, snapshot: Path | None = None) -> Finished:
     applied: Counter[str] = Counter()
     unfit: list[Unfit] = []
     snapshot = snapshot or store.corrections
+    store.kept.clear()
     for split in sorted({*store.splits(), *splits_of(snapshot)}):
         part = Counts()
         corrections = corrections_of(snapshot, split)
@@ -130,13 +133,17 @@ def tally(store: Store, snapshot: Path | None = None) -> Finished:
             fitting, others = fit(record, of_image)
             applied.update(one.verdict for one in fitting)
             unfit += others
-            part.add(corrected(record, fitting))
+            standing = lay_over(record, fitting)
+            if fitting:
+                store.kept.put(standing)
+            part.add(standing)
             warnings += [f"{record.info.file_name}: {warning}" for warning in record.warnings]
             if record.error is not None:
                 failures.append(record.error)
         if split in store.splits():
             splits[split] = part
             total.include(part)
+    store.kept.complete(snapshot)
     return Finished(total, splits, failures, warnings, applied, unfit)
 
 
@@ -148,6 +155,7 @@ def write_outputs(store: Store, settings: Settings) -> None:
         write_coco(
             store.out / "annotations" / f"{split}.json",
             records,
+            store.infos(split),
             dataset=settings.dataset,
             split=split,
             extent=settings.extent,

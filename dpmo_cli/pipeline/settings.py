@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dpmo_cli.datasets.base import Heads, ImageEntry
 from dpmo_cli.outputs.atomic import sha256_file
+from dpmo_cli.outputs.json_values import as_object
 from dpmo_cli.version import VERSION
 
 if TYPE_CHECKING:
@@ -80,6 +81,19 @@ class Settings:
             points=points,
             calibration_sha256=None if spec.calibration is None else sha256_file(spec.calibration),
         )
+
+    @classmethod
+    def of_json(cls, document: object) -> Settings:
+        """Read what `as_json` gives.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        plain = as_object(document, "settings")
+        try:
+            return cls(**plain)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise ValueError(f"settings: {error}") from error
 
     def as_json(self) -> dict[str, str | int | float | None]:
         """The settings as a plain object."""

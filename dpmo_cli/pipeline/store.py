@@ -17,14 +17,17 @@ from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_bytes,
 from dpmo_cli.outputs.corrected import overlay
 from dpmo_cli.outputs.findings import CORRECTIONS_FILE, one_line
 from dpmo_cli.outputs.records import (
+    ImageInfo,
     ImageRecord,
     Records,
     read_fingerprint,
+    read_info,
     read_record,
     record_path,
     write_record,
 )
 from dpmo_cli.outputs.run_file import RUN_AGAIN, RUN_FILE, Run
+from dpmo_cli.pipeline.kept import KeptRecords
 from dpmo_cli.pipeline.plan import Shard
 from dpmo_cli.pipeline.settings import Settings
 
@@ -62,7 +65,7 @@ class Manifest:
         document = json.loads(text)
         shard = document["shard"]
         return cls(
-            Settings(**document["settings"]),
+            Settings.of_json(document["settings"]),
             document["limit"],
             None if shard is None else Shard(**shard),
             str(document["listing_sha256"]),
@@ -88,6 +91,7 @@ class Store:
         # No split's manifest can have this name.
         self.set_aside = self.folder / "run.aside"
         self.corrections = out / CORRECTIONS_FILE
+        self.kept = KeptRecords(self.folder / "reviewed")
         self._lock = FileLock(self.folder / "lock")
 
     def __enter__(self) -> Store:
@@ -102,12 +106,14 @@ class Store:
             ) from None
         except OSError as error:
             raise OutputError(self.out, error) from error
+        self.kept.clear()
         sweep_temporaries(self.folder, deep=True)
         for name in (".", "annotations", "points", "review"):
             sweep_temporaries(self.out / name)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kept.clear()
         self._lock.release()
 
     def record_path(self, split: str, image_id: int) -> Path:
@@ -183,7 +189,7 @@ class Store:
         path = self.run_file if self.run_file.exists() else self.set_aside
         try:
             run = Run.read(path)
-            settings = Settings(**run.settings(self.out))  # type: ignore[arg-type]
+            settings = Settings.of_json(run.settings(self.out))
             for split in run.split_counts:
                 manifest = self.manifest(split)
                 if manifest is None or not self.holds(split, manifest):
@@ -221,21 +227,37 @@ class Store:
 
         Going through them raises what `records` does, CorrectionsError, and DrawnOverlapError.
         """
-        return overlay(self.records(split), self.corrections, split)
+        if not self.kept.are_of(self.corrections):
+            return overlay(self.records(split), self.corrections, split)
+
+        def walk() -> Iterator[ImageRecord]:
+            for image_id in self._image_ids(split):
+                kept = self.kept.get(split, image_id)
+                yield kept or read_record(self.record_path(split, image_id))
+
+        return walk
+
+    def infos(self, split: str) -> Iterator[ImageInfo]:
+        """The images of a split, in the order of their ids. Raises DamagedRecordError."""
+        for image_id in self._image_ids(split):
+            yield read_info(self.record_path(split, image_id))
 
     def records(self, split: str) -> Records:
         """The automatic records of a split, in the order of image ids, as often as wanted.
 
         Going through them raises DamagedRecordError.
         """
-        manifest = self.manifest(split)
-        ids = sorted(manifest.records) if manifest else []
+        ids = self._image_ids(split)
 
         def walk() -> Iterator[ImageRecord]:
             for image_id in ids:
                 yield read_record(self.record_path(split, image_id))
 
         return walk
+
+    def _image_ids(self, split: str) -> list[int]:
+        manifest = self.manifest(split)
+        return sorted(manifest.records) if manifest else []
 
 
 def _remove(path: Path) -> None:

@@ -128,6 +128,16 @@ class Routes:
                     for name, count in index.reason_counts().items()
                 ],
                 "statuses": list(STATUSES),
+                "unmarked": [
+                    {
+                        "split": image.split,
+                        "image_id": image.image_id,
+                        "image": image.file_name,
+                        "width": image.size_hw[1],
+                        "height": image.size_hw[0],
+                    }
+                    for image in index.unmarked
+                ],
                 "audit": None if self._desk.audit is None else len(self._desk.audit),
                 "last": self._desk.refresh(),
             }

@@ -252,6 +252,6 @@ def read_audit(path: Path) -> Audit:
             strata,
             drawn,
         )
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         mend = "remove it to draw anew"
         raise InputError(path, "is no whole sample of an audit", mend) from error

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import groupby
 from pathlib import Path
-from threading import RLock
 
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.rle import WindowXYXY, share_pixels
@@ -27,6 +25,7 @@ from dpmo_cli.review.decision import (
     person_key,
     values_of,
 )
+from dpmo_cli.review.log_file import RESTORE, DecisionsError, LogFile
 
 __all__ = [
     "DECISIONS_FILE",
@@ -38,39 +37,9 @@ __all__ = [
     "RefusedError",
 ]
 
-WAIT_S = 30.0
-"""How long a decision waits for that of another process."""
-_APPLICATION_ID = 0x64706D6F  # "dpmo": tells our files from those of other programs
-_VERSION = 1
 _UNDO = "undo"
-_RESTORE = "restore it from a copy, or move it away to begin anew"
-
-_SCHEMA = (
-    """CREATE TABLE decisions (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        split TEXT NOT NULL, image_id INTEGER NOT NULL, point_id INTEGER NOT NULL,
-        verdict TEXT NOT NULL,
-        mask TEXT, height INTEGER, width INTEGER,
-        x0 INTEGER, y0 INTEGER, x1 INTEGER, y1 INTEGER,
-        point_x REAL, point_y REAL,
-        reviewer TEXT NOT NULL, source TEXT NOT NULL, seconds REAL,
-        image TEXT NOT NULL, seen_x REAL, seen_y REAL,
-        time TEXT NOT NULL, replaces INTEGER, restores INTEGER
-    )""",
-    # A decision is replaced at most once, whatever a program does.
-    """CREATE UNIQUE INDEX one_after_another
-        ON decisions (split, image_id, point_id, coalesce(replaces, 0))""",
-    "CREATE INDEX by_person ON decisions (split, image_id, point_id, id)",
-)
 _WITH_BOX = f"{COLUMNS}, x0, y0, x1, y1"
 _OF_PERSON = "split = ? AND image_id = ? AND point_id = ?"
-
-
-class DecisionsError(DpmoError):
-    """The file can't be used."""
-
-    def __init__(self, path: Path, problem: str, mend: str) -> None:
-        super().__init__(f"{path}: {problem}; {mend}")
 
 
 class Decisions:
@@ -88,45 +57,12 @@ class Decisions:
     """
 
     def __init__(self, out: Path) -> None:
-        self.path = out / DECISIONS_FILE
-        self._lock = RLock()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DecisionsError(self.path, str(error.strerror), "check the folder") from error
-        with self._errors():
-            self._connection = sqlite3.connect(
-                self.path, timeout=WAIT_S, isolation_level=None, check_same_thread=False
-            )
-            self._connection.row_factory = sqlite3.Row
-            try:
-                self._open()
-            except BaseException:
-                self._connection.close()
-                raise
+        self._file = LogFile(out / DECISIONS_FILE)
 
-    def _open(self) -> None:
-        """Make a new file ours, and refuse what is not."""
-        (owner,) = self._connection.execute("PRAGMA application_id").fetchone()
-        if not owner:
-            # Only what is empty is made ours.
-            with self._transaction():
-                if self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    (owner,) = self._connection.execute("PRAGMA application_id").fetchone()
-                else:
-                    for statement in _SCHEMA:
-                        self._connection.execute(statement)
-                    self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                    self._connection.execute(f"PRAGMA user_version = {_VERSION}")
-                    owner = _APPLICATION_ID
-        if owner != _APPLICATION_ID:
-            raise DecisionsError(self.path, "is a file of another program", "move it away")
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version != _VERSION:
-            mend = "use the dpmo that wrote it"
-            raise DecisionsError(self.path, f"is of version {version}, not {_VERSION}", mend)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+        return self._file.path
 
     def __enter__(self) -> Decisions:
         return self
@@ -136,8 +72,7 @@ class Decisions:
 
     def close(self) -> None:
         """Let go of the file; nothing is written later than its call returned."""
-        with self._lock:
-            self._connection.close()
+        self._file.close()
 
     def decide(self, decision: Decision, *, expected: int | None) -> Decision:
         """Write a decision.
@@ -171,7 +106,7 @@ class Decisions:
             ValueError: one of them can't be meant; none is written.
         """
         boxes = [check(decision) for decision, _ in decisions]
-        with self._transaction():
+        with self._file.transaction():
             return [
                 self._write(decision, expected, box)
                 for (decision, expected), box in zip(decisions, boxes, strict=True)
@@ -190,7 +125,7 @@ class Decisions:
             OverlapError: the mask of the state before takes pixels of one drawn since.
             DpmoError: nothing is left to undo.
         """
-        with self._transaction():
+        with self._file.transaction():
             latest = self._latest_of(person)
             if latest is None or latest.id != expected:
                 raise ConflictError(person, latest)
@@ -235,8 +170,8 @@ class Decisions:
 
         One batch is in memory at a time; decide nothing while going through them.
         """
-        with self._errors():
-            cursor = self._connection.execute(
+        with self._file.reading():
+            cursor = self._file.connection.execute(
                 f"SELECT {COLUMNS} FROM decisions WHERE id IN (SELECT max(id) FROM decisions"
                 " GROUP BY split, image_id, point_id) AND verdict != ?"
                 " ORDER BY split, image_id, point_id",
@@ -247,9 +182,9 @@ class Decisions:
 
     def lacks(self, persons: Iterable[Person]) -> Person | None:
         """The first of some persons whom no decision is about; None where there is none."""
-        with self._errors():
+        with self._file.reading():
             for person in persons:
-                found = self._connection.execute(
+                found = self._file.connection.execute(
                     f"SELECT 1 FROM decisions WHERE {_OF_PERSON} LIMIT 1", person_key(person)
                 )
                 if found.fetchone() is None:
@@ -271,7 +206,7 @@ class Decisions:
             Persons about whom both logs went on differently; theirs is left out.
         """
         different: list[Person] = []
-        with self._transaction():
+        with self._file.transaction():
             for person, theirs in other._histories():
                 mine = self.history(person)
                 # Ids are the logs' own; a decision is known by who made it when.
@@ -290,8 +225,8 @@ class Decisions:
 
     def _histories(self) -> Iterator[tuple[Person, list[Decision]]]:
         """Yield the persons in order, each with all decisions about it, the first one first."""
-        with self._errors():
-            cursor = self._connection.execute(
+        with self._file.reading():
+            cursor = self._file.connection.execute(
                 f"SELECT {COLUMNS} FROM decisions ORDER BY split, image_id, point_id, id"
             )
             for person, group in groupby(map(self._decision, cursor), lambda one: one.person):
@@ -302,8 +237,8 @@ class Decisions:
 
         Two callers may be told the same: the second to decide gets a ConflictError and asks again.
         """
-        with self._errors():
-            (largest,) = self._connection.execute(
+        with self._file.reading():
+            (largest,) = self._file.connection.execute(
                 "SELECT max(point_id) FROM decisions WHERE split = ? AND image_id = ?",
                 (split, image_id),
             ).fetchone()
@@ -331,7 +266,7 @@ class Decisions:
         values = [*values_of(decision), *(box or [None] * 4)]
         names = _WITH_BOX.removeprefix("id, ")
         marks = ", ".join("?" * len(values))
-        cursor = self._connection.execute(
+        cursor = self._file.connection.execute(
             f"INSERT INTO decisions ({names}) VALUES ({marks})", values
         )
         assert cursor.lastrowid is not None
@@ -362,7 +297,7 @@ class Decisions:
     def _by_id(self, number: int) -> Decision:
         found = self._select("id = ?", [number])
         if not found:
-            raise DecisionsError(self.path, f"decision {number} is missing", _RESTORE)
+            raise DecisionsError(self.path, f"decision {number} is missing", RESTORE)
         return found[0]
 
     def _effective(self, decision: Decision) -> Decision | None:
@@ -372,8 +307,8 @@ class Decisions:
         return self._by_id(decision.restores) if decision.restores else None
 
     def _select(self, condition: str, values: Sequence[object]) -> list[Decision]:
-        with self._errors():
-            rows = self._connection.execute(
+        with self._file.reading():
+            rows = self._file.connection.execute(
                 f"SELECT {COLUMNS} FROM decisions WHERE {condition}", values
             ).fetchall()
         return [self._decision(row) for row in rows]
@@ -383,32 +318,4 @@ class Decisions:
             return decision_of(row)
         except (ValueError, TypeError, OverflowError) as error:
             problem = f"decision {row['id']} is damaged ({error})"
-            raise DecisionsError(self.path, problem, _RESTORE) from error
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """What is written inside is on disk at the end, or not at all."""
-        with self._errors():
-            # Locked from the start: what is read inside is the latest until the end.
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """One thread at a time; what SQLite finds wrong becomes one line."""
-        try:
-            with self._lock:
-                yield
-        except sqlite3.ProgrammingError:
-            raise
-        except sqlite3.OperationalError as error:
-            mend = "check space and permissions, and that the folder is on a local disk"
-            raise DecisionsError(self.path, f"can't be used ({error})", mend) from error
-        except sqlite3.DatabaseError as error:
-            raise DecisionsError(self.path, f"is damaged ({error})", _RESTORE) from error
+            raise DecisionsError(self.path, problem, RESTORE) from error

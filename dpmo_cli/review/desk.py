@@ -166,12 +166,10 @@ class Desk:
 
         Raises:
             UnknownError: the run has no such image.
-            InputError: the photo is not there, or not in the root.
+            InputError: the photo is not there, not in the root, or of another size than its masks.
         """
-        image = self.index.photo(split, image_id)
-        if image is None:
-            raise UnknownError(f"the run has no image {image_id} in split {split!r}")
-        return self._photos.read(image.file_name)
+        people = self.people(split, image_id)
+        return self._photos.read(people.info.file_name, people.size_hw)
 
     def decide(self, wish: Wish, source: str) -> Outcome:
         """Write one decision.
@@ -301,8 +299,6 @@ class Desk:
             if not (0 <= x < width and 0 <= y < height):
                 raise UnfitError(f"the point {x:.0f}, {y:.0f} lies outside the photo; move it in")
         picture = self.photo(photo.split, photo.image_id)
-        if picture.shape[:2] != people.size_hw:
-            raise UnfitError(f"{photo.file_name}: the photo has another size than when converted")
         return Asked(picture, people, point_id, xy, tuple(clicks))
 
     def _outcome(self, people: People, written: Decision, *, counts: bool = True) -> Outcome:

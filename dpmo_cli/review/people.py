@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -86,6 +86,8 @@ class People:
         self.lock = RLock()
         self._decisions: dict[int, Decision] = {}
         self._drawn: dict[int, PlacedMask] = {}
+        # Masks that were accepted and are other than the record's: it was made again since.
+        self._pinned: dict[int, PlacedMask] = {}
         self._auto: dict[int, PlacedMask | None] = {}
         self._standing: dict[int, PlacedMask | None] = {}
         self.update(decisions)
@@ -109,17 +111,27 @@ class People:
             if known is not None and known.id >= decision.id:
                 continue
             self._decisions[point_id] = decision
-            moved = [self._drawn.pop(point_id, None)]
-            if decision.rle is not None and decision.as_correction().is_drawn:
-                mask = PlacedMask.of_rle(decision.rle)
-                if mask is not None:
-                    self._drawn[point_id] = mask
-                    moved.append(mask)
+            moved = [self._drawn.pop(point_id, None), self._pinned.pop(point_id, None)]
+            mask = None if decision.rle is None else PlacedMask.of_rle(decision.rle)
+            if mask is not None and decision.as_correction().is_drawn:
+                self._drawn[point_id] = mask
+                moved.append(mask)
+            elif mask is not None and decision.rle != self._rle[point_id].as_py():
+                self._pinned[point_id] = mask
+                moved.append(mask)
+            elif self._pinned and point_id < self._annotated:
+                # Accepted or no longer, it stands otherwise against those of other settings.
+                moved.append(self.automatic(point_id))
             changed.add(point_id)
             for mask in moved:
                 if mask is not None:
-                    near = self.meeting(mask.window_xyxy)
-                    changed.update(other for other in near if other < self._annotated)
+                    changed |= self._near(mask)
+        # What a pinned mask loses, others may get back.
+        waiting = changed & self._pinned.keys()
+        while waiting:
+            near = self._near(self._pinned[waiting.pop()])
+            waiting |= (near - changed) & self._pinned.keys()
+            changed |= near
         for point_id in changed:
             self._standing.pop(point_id, None)
         shared = {one for one, owner in self._owners.items() if owner in changed}
@@ -134,13 +146,18 @@ class People:
         boxes = self._boxes
         meets = (boxes[:, 0] < x1) & (boxes[:, 2] > x0) & (boxes[:, 1] < y1) & (boxes[:, 3] > y0)
         found = set(np.flatnonzero(meets).tolist())
-        found.update(point_id for point_id, mask in self._drawn.items() if mask.meets(window))
+        for others in (self._drawn, self._pinned):
+            found.update(point_id for point_id, mask in others.items() if mask.meets(window))
         for point_id, decision in self._decisions.items():
             if decision.point_xy is not None:
                 x, y = decision.point_xy
                 if x0 <= x < x1 and y0 <= y < y1 and decision.verdict != OPEN:
                     found.add(point_id)
         return sorted(found)
+
+    def _near(self, mask: PlacedMask) -> set[int]:
+        """The points of the run whose mask may meet one."""
+        return {one for one in self.meeting(mask.window_xyxy) if one < self._annotated}
 
     def show(self, point_id: int) -> ShownPerson | None:
         """A person; None for none, or for an added one that was taken back."""
@@ -182,7 +199,7 @@ class People:
         return self._radius[point_id] or 1.0
 
     def mask(self, point_id: int) -> PlacedMask | None:
-        """The mask as it stands: drawn, or automatic less what drawn ones took."""
+        """The mask as it stands: drawn, or another less what those before it took."""
         if point_id in self._drawn:
             return self._drawn[point_id]
         if point_id >= self._annotated:
@@ -220,23 +237,38 @@ class People:
         return OPEN if decision is None else decision.verdict
 
     def _yielding(self, point_id: int) -> PlacedMask | None:
-        """The connected part of an automatic mask, or one found right, that drawn ones leave."""
-        decision = self._decisions.get(point_id)
-        if decision is not None and decision.verdict == ACCEPTED and decision.rle is not None:
-            mask = PlacedMask.of_rle(decision.rle)
-        else:
-            mask = self.automatic(point_id)
-        yielded = False
-        for drawn in self._drawn.values():
+        """The connected part of an automatic mask, or one found right, that others leave."""
+        before = self._pinned.get(point_id) or self.automatic(point_id)
+        if before is None:
+            return None
+        mask: PlacedMask | None = before
+        for other in self._takers(point_id, before):
             if mask is None:
                 return None
-            left = mask.without(drawn)
-            yielded |= left is not mask
-            mask = left
-        if mask is None or not yielded:
+            mask = mask.without(other)
+        if mask is None or mask is before:
             return mask
         x, y = pixel_of(self.seen_xy(point_id), self.size_hw)
-        return mask.part_at(x, y)
+        # An accepted mask of a point that moved a little need not hold it.
+        return mask.part_at(x, y) if before.holds(x, y) else mask
+
+    def _takers(self, point_id: int, mask: PlacedMask) -> Iterator[PlacedMask]:
+        """The masks that take pixels of one: drawn ones, and accepted ones of other settings.
+
+        Of two accepted ones the first keeps its pixels. Masks of one record do not overlap.
+        """
+        yield from self._drawn.values()
+        accepted = self._verdict(point_id) == ACCEPTED
+        others = {one for one in self._pinned if one < point_id or not accepted}
+        if point_id in self._pinned:
+            near = self.meeting(mask.window_xyxy)
+            others |= {one for one in near if one < point_id and self._verdict(one) == ACCEPTED}
+        for other in others - {point_id}:
+            taker = self._pinned.get(other)
+            if taker is None or taker.meets(mask.window_xyxy):
+                standing = self.mask(other)
+                if standing is not None:
+                    yield standing
 
 
 def load_people(out: Path, split: str, image_id: int, decisions: Iterable[Decision]) -> People:

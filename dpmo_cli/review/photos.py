@@ -12,8 +12,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmo_cli.datasets.images import read_image
-from dpmo_cli.datasets.paths import resolve_inside
+from dpmo_cli.datasets.images import read_photo
 from dpmo_cli.geometry.rle import WindowXYXY
 
 TILE_PX = 512
@@ -77,11 +76,15 @@ class Photos:
         # Two threads that want one photo decode it once.
         self._decoding = Lock()
 
-    def read(self, file_name: str) -> Photo:
+    def read(self, file_name: str, size_hw: tuple[int, int]) -> Photo:
         """Decode a photo, or find it.
 
+        Args:
+            file_name: relative to the root.
+            size_hw: of its masks, px.
+
         Raises:
-            InputError: the name leaves the root, or there is no such image.
+            InputError: the name leaves the root, there is no such image, or it has another size.
         """
         photo = self._held.get(file_name)
         if photo is not None:
@@ -89,7 +92,7 @@ class Photos:
         with self._decoding:
             photo = self._held.get(file_name)
             if photo is None:
-                photo = read_image(resolve_inside(self.root, file_name))
+                photo = read_photo(self.root, file_name, size_hw)
                 photo.setflags(write=False)
                 self._held.put(file_name, photo)
         return photo

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.masks.reasons import REASONS
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.findings import QUEUE_FILE
+from dpmo_cli.outputs.finished import RunImage, list_images
 from dpmo_cli.outputs.run_file import Run, photos_of
 from dpmo_cli.outputs.schema import ADDED_FROM, FAILED, INVALID
 
@@ -103,8 +104,13 @@ class QueueFilter:
 class RunIndex:
     """Every point of a run that can be shown, worst first, held as arrays of about 80 bytes a row.
 
+    Args:
+        table: the rows.
+        images: of the run; those without a row come after the others.
+
     Attributes:
-        images: the images, in the order of split and id.
+        images: the images, those with rows in the order of split and id.
+        unmarked: those without rows.
         splits: names of the splits.
         image: (N,) int32, index of the row's image.
         point_id: (N,) int32.
@@ -118,7 +124,7 @@ class RunIndex:
         crowd: (images,) int64 points of each image.
     """
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, images: Iterable[RunImage] = ()) -> None:
         split = _codes(table["split"])
         image_id = table["image_id"].to_numpy()
         self.splits: tuple[str, ...] = tuple(split.names)
@@ -129,6 +135,9 @@ class RunIndex:
             ShownPhoto(self.splits[code], number, name)
             for (code, number), name in zip(found.tolist(), names, strict=True)
         ]
+        marked = {(one.split, one.image_id) for one in self.images}
+        self.unmarked = tuple(one for one in images if (one.split, one.image_id) not in marked)
+        self.images += [ShownPhoto(one.split, one.image_id, one.file_name) for one in self.unmarked]
         self._split = split.codes
         self.point_id: NDArray[np.int32] = table["point_id"].to_numpy()
         self.xy = np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1)
@@ -236,11 +245,16 @@ def open_run(out: Path, root: Path | None = None) -> tuple[RunInfo, RunIndex]:
         settings=run.settings(out),
         checkpoint=Path(checkpoint) if isinstance(checkpoint, str) else None,
     )
-    return info, read_index(out / QUEUE_FILE)
+    images = (one for split in run.split_counts for one in list_images(out, split))
+    return info, read_index(out / QUEUE_FILE, images)
 
 
-def read_index(path: Path) -> RunIndex:
+def read_index(path: Path, images: Iterable[RunImage] = ()) -> RunIndex:
     """Read the queue without its masks.
+
+    Args:
+        path: of the queue.
+        images: of the run.
 
     Raises:
         InputError: it can't be read.
@@ -255,7 +269,7 @@ def read_index(path: Path) -> RunIndex:
                 & (pc.field("point_id") < ADDED_FROM),
                 partitioning=None,
             )
-        return RunIndex(table)
+        return RunIndex(table, images)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         mend = "see `dpmo validate`, and convert again"
         raise InputError(path, f"can't be read ({error})", mend) from error

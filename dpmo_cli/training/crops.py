@@ -29,6 +29,9 @@ POINT_NOISE = 0.06
 """Standard deviation of the clicks round the true point, in parts of the radius."""
 NEGATIVES = 4
 """Neighbours that may be given beside a prompt, as points that are not the person's."""
+KnownExtents = tuple[bool, bool, bool]
+"""In the order of EXTENTS."""
+_NOWHERE = (slice(0, 0), slice(0, 0))
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,19 @@ class PreparedScene:
         radii_px: (N,) float64 discs.
         nearest: (N, k) int64, the nearest other points, nearest first; k is at most NEGATIVES.
         boxes: the rows and columns of each point's instance.
+        asked: (M,) int64, the points that have an instance in the label map: they alone are
+            prompted.
+        chosen: (K,) int64, those of them that crops are made for; the others come along.
+        known: which of EXTENTS the label map tells.
     """
 
     scene: TruthScene
     radii_px: FloatArray
     nearest: NDArray[np.int64]
     boxes: list[tuple[slice, slice]]
+    asked: NDArray[np.int64]
+    chosen: NDArray[np.int64]
+    known: KnownExtents
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ class Crop:
         visible: (P, F/2, F/2) share of each cell that the instance fills.
         head: (P, F/2, F/2) the same for its head.
         disc: (P, F/2, F/2) share of each cell inside the disc.
-        heads: whether heads are known.
+        known: which of EXTENTS its grids tell.
     """
 
     image: NDArray[np.uint8]
@@ -70,16 +80,29 @@ class Crop:
     visible: NDArray[np.uint8]
     head: NDArray[np.uint8]
     disc: NDArray[np.uint8]
-    heads: bool
+    known: KnownExtents
 
 
-def prepare(scene: TruthScene) -> PreparedScene:
-    """Compute the disc of every point of a scene, as a run would."""
+def prepare(
+    scene: TruthScene,
+    known: KnownExtents | None = None,
+    chosen: NDArray[np.int64] | None = None,
+) -> PreparedScene:
+    """Compute the disc of every point of a scene, as a run would.
+
+    Args:
+        scene: the scene; points may be without an instance in its label map.
+        known: which of EXTENTS the label map tells; None where it holds whole persons.
+        chosen: the points that crops are made for; None for all that can be asked about.
+    """
     sites, radii = discs_at_points(scene)
     nearest = nearest_others(scene.points_xy, NEGATIVES)
-    found = ndimage.find_objects(scene.labels)
-    boxes = [found[int(label) - 1] for label in scene.instance_ids]
-    return PreparedScene(scene, radii[sites.site_of_point], nearest, boxes)
+    found = ndimage.find_objects(scene.labels, int(scene.instance_ids.max(initial=0)))
+    boxes = [found[int(label) - 1] or _NOWHERE for label in scene.instance_ids]
+    asked = np.array([at for at, box in enumerate(boxes) if box is not _NOWHERE], dtype=np.int64)
+    known = known or (True, scene.heads is not None, True)
+    chosen = asked if chosen is None else np.intersect1d(asked, chosen)
+    return PreparedScene(scene, radii[sites.site_of_point], nearest, boxes, asked, chosen, known)
 
 
 def _lit(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -137,7 +160,7 @@ def sample_crop(
     negatives: int = 0,
     augment: bool = True,
 ) -> Crop:
-    """Cut one crop with `prompts` prompts out of a scene that has at least one point.
+    """Cut one crop with `prompts` prompts out of a scene with at least one chosen point.
 
     Args:
         prepared: the scene; when it has too few points, some are prompted twice.
@@ -149,7 +172,7 @@ def sample_crop(
             random point at the scale that a run uses.
     """
     scene = prepared.scene
-    chosen = int(rng.integers(len(scene.points_xy)))
+    chosen = int(prepared.chosen[rng.integers(len(prepared.chosen))])
     x0, y0, x1, y1 = window = _window(prepared, chosen, frame_px, rng, augment)
     scale = frame_px / max(x1 - x0, y1 - y0)
     height, width = fitted_size((y1 - y0, x1 - x0), frame_px)
@@ -183,8 +206,7 @@ def sample_crop(
         points_xy[..., 0] = frame_px - 1 - points_xy[..., 0]
         grids = grids[..., ::-1].copy()
     visible, head, disc = np.rint(255 * grids).astype(np.uint8)
-    known = scene.heads is not None
-    return Crop(frame, (height, width), points_xy, labels, visible, head, disc, known)
+    return Crop(frame, (height, width), points_xy, labels, visible, head, disc, prepared.known)
 
 
 def _picks(
@@ -199,7 +221,9 @@ def _picks(
     x0, y0, x1, y1 = window_xyxy
     xy = prepared.scene.points_xy
     radii = prepared.radii_px * scale
-    fits = (xy >= (x0, y0)).all(axis=1) & (xy < (x1, y1)).all(axis=1)
+    fits = np.zeros(len(xy), dtype=np.bool_)
+    fits[prepared.asked] = True
+    fits &= (xy >= (x0, y0)).all(axis=1) & (xy < (x1, y1)).all(axis=1)
     fits &= (radii >= PROMPT_RADIUS_PX[0]) & (radii <= PROMPT_RADIUS_PX[1])
     fits[chosen] = False
     # Neighbours teach most: two points in one crop must give two masks.
@@ -263,5 +287,6 @@ def _resample(
 
 
 def usable(scenes: Sequence[TruthScene]) -> list[PreparedScene]:
-    """Prepare the scenes that have a point."""
-    return [prepare(scene) for scene in scenes if len(scene.points_xy)]
+    """Prepare the scenes that have a point to ask about."""
+    prepared = (prepare(scene) for scene in scenes if len(scene.points_xy))
+    return [one for one in prepared if len(one.asked)]

@@ -30,7 +30,7 @@ def mask_losses(
     visible: Tensor,
     head: Tensor,
     disc: Tensor,
-    heads: Tensor,
+    known: Tensor,
 ) -> MaskLosses:
     """Loss of the four outputs of a SAM mask decoder.
 
@@ -44,12 +44,14 @@ def mask_losses(
         visible: (P, h, w) share of each cell that the instance fills, 0 to 1.
         head: (P, h, w) share of each cell that its head fills.
         disc: (P, h, w) share of each cell inside the disc.
-        heads: (P,) bool, whether the head is known.
+        known: (P, 3) bool, which of EXTENTS the shares tell; the others are not asked for.
     """
     logits = logits.float()
     target = torch.stack([visible, visible, head, visible], dim=1)
     whole = torch.ones_like(disc)
-    near = disc + OUTSIDE_WEIGHT * (1 - disc)
+    # Where whole persons are not known, nobody knows what is outside.
+    outside = OUTSIDE_WEIGHT * known[:, 2].float()
+    near = disc + outside[:, None, None] * (1 - disc)
     weight = torch.stack([near, near, near, whole], dim=1)
     counted = torch.stack([disc, disc, whole, whole], dim=1)
     # Each mask counts alike, whatever its size; the whole person has no disc to be measured by.
@@ -67,9 +69,8 @@ def mask_losses(
         both = torch.minimum(found, inside).sum(dim=(2, 3))
         either = torch.maximum(found, inside).sum(dim=(2, 3)).clamp(min=1e-6)
         ious = both / either
-    known = torch.ones_like(ious)
-    known[:, 2] = heads.float()
-    importance = known * logits.new_tensor([SINGLE_WEIGHT, *EXTENT_WEIGHTS])
+    asked = torch.cat([known[:, :1], known], dim=1).float()
+    importance = asked * logits.new_tensor([SINGLE_WEIGHT, *EXTENT_WEIGHTS])
     errors = (predicted_ious.float() - ious) ** 2
     total = ((entropy + dice + errors) * importance).sum(dim=1).mean()
     return MaskLosses(total, ious)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.evaluation.truth_sets import RECIPES
-from dpmo_cli.geometry.extents import EXTENTS, HEAD
+from dpmo_cli.geometry.extents import EXTENTS
 from dpmo_cli.sam.checkpoint import load_state_dict
 from dpmo_cli.sam.decoder import CANDIDATES, SINGLE, decode
 from dpmo_cli.sam.nano import TRUNK, build_nano, load_trunk
@@ -31,6 +31,8 @@ from dpmo_cli.training.crops import Crop
 from dpmo_cli.training.loop import CLIP_NORM, Average, make_loader, make_optimiser
 from dpmo_cli.training.losses import MaskLosses, mask_losses
 from dpmo_cli.training.scenes import (
+    CORRECTIONS,
+    UNJUDGED,
     Batch,
     CropBatches,
     Material,
@@ -116,8 +118,8 @@ def losses_of(model: Sam, batch: Batch, *, bf16: bool) -> MaskLosses:
     visible, head, disc = (
         part.flatten(0, 1).float() / 255 for part in (batch.visible, batch.head, batch.disc)
     )
-    heads = batch.heads.repeat_interleave(batch.points_xy.shape[1])
-    return mask_losses(logits, scores, visible, head, disc, heads)
+    known = batch.known.repeat_interleave(batch.points_xy.shape[1], dim=0)
+    return mask_losses(logits, scores, visible, head, disc, known)
 
 
 def _on(batch: Batch, device: str) -> Batch:
@@ -128,14 +130,17 @@ def validate(model: Sam, material: Material, settings: NanoTraining) -> dict[str
     """Mean IoU of each extent on fixed validation crops of each source.
 
     Returns:
-        `name/extent` without neighbours in the prompts, and for crowds, where neighbours stand
-        close, also `name/extent-2` with two of them; no head where a source knows none.
+        `name/extent` without neighbours in the prompts, and for crowds and corrections, where
+        neighbours stand close, also `name/extent-2` with two of them; only extents that a source
+        knows.
     """
     figures: dict[str, float] = {}
     for name, scenes in material.scenes.items():
         if not scenes:
             continue
-        for given in (0, VALIDATION_NEGATIVES) if name in RECIPES else (0,):
+        for given in (
+            (0, VALIDATION_NEGATIVES) if name in (*RECIPES, CORRECTIONS, UNJUDGED) else (0,)
+        ):
             crops = validation_crops(
                 scenes, VALIDATION_CROPS, settings.prompts, settings.seed, given
             )
@@ -153,11 +158,11 @@ def _mean_ious(model: Sam, crops: Sequence[Crop]) -> dict[str, float]:
             batch = _on(collate(crops[start : start + VALIDATION_BATCH]), device)
             parts.append(losses_of(model, batch, bf16=False).ious[:, 1:])
     ious = torch.cat(parts).cpu()
-    known = torch.tensor([crop.heads for crop in crops])
-    with_head = known.repeat_interleave(len(ious) // len(crops))
+    known = torch.tensor([crop.known for crop in crops])
+    told = known.repeat_interleave(len(ious) // len(crops), dim=0)
     means: dict[str, float] = {}
-    for extent, own in zip(EXTENTS, ious.unbind(dim=1), strict=True):
-        measured = own[with_head] if extent == HEAD else own
+    for extent, own, of_extent in zip(EXTENTS, ious.T, told.T, strict=True):
+        measured = own[of_extent]
         if len(measured):
             means[extent] = float(measured.mean())
     return means
@@ -198,50 +203,82 @@ def train_nano(
     """
     make_folder(out)
     material, held_out = load_material(data, rendered, say)
-    model = start_model(init, settings.seed).to(device).train()
-    model.image_encoder.to(memory_format=torch.channels_last)
-    average = Average(model)
-    encoder = model.image_encoder
-    optimiser, schedule = make_optimiser(
-        model, encoder.trunk, (settings.rate_trunk, settings.rate_rest), settings.steps
-    )
-    parts: dict[str, Part] = {
-        "model": model,
-        "average": average,
-        "optimiser": optimiser,
-        "schedule": schedule,
-    }
+    course = Course.begin(start_model(init, settings.seed), settings, device)
     checkpoint = out / "checkpoint.pt"
     plain = asdict(settings)
-    first = load_checkpoint(checkpoint, plain, parts, device)
+    first = load_checkpoint(checkpoint, plain, course.parts(), device)
     if first:
         say(f"resuming at step {first}")
     weights = out / "nano.safetensors"
-    cuda = device.startswith("cuda")
     batches = CropBatches(material, settings.crops, settings.prompts, settings.seed)
-    steps = range(first, settings.steps)
-    started = saved_at = time.monotonic()
-    for step, batch in zip(steps, make_loader(batches, steps, workers, pin=cuda), strict=True):
-        loss = losses_of(model, _on(batch, device), bf16=cuda).total
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        optimiser.step()
-        schedule.step()
-        average.update(step)
-        done = step + 1
-        if done % SAY_EVERY == 0:
-            pace = (time.monotonic() - started) / (done - first)
-            say(f"step {done}/{settings.steps} loss {float(loss.detach()):.3f} {pace:.2f} s/step")
+    saved_at = time.monotonic()
+    for done in course.steps(batches, range(first, settings.steps), workers, say):
         validating = done % validate_every == 0 or done == settings.steps
         if validating:
-            figures = validate(average.model, held_out, settings)
-            say(" ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps({"step": done, **figures}) + "\n")
-            export_weights(average.model, weights)
+            figures = validate(course.average.model, held_out, settings)
+            say(in_words(figures))
+            append_line(out / "log.jsonl", {"step": done, **figures})
+            export_weights(course.average.model, weights)
         if validating or time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
-            save_checkpoint(checkpoint, done, plain, parts)
+            save_checkpoint(checkpoint, done, plain, course.parts())
             saved_at = time.monotonic()
     # A finished run whose weights were moved away gives them again.
-    return weights if weights.is_file() else export_weights(average.model, weights)
+    return weights if weights.is_file() else export_weights(course.average.model, weights)
+
+
+def in_words(figures: Mapping[str, float]) -> str:
+    """The figures of a validation as one line."""
+    return " ".join(f"{name} {value:.3f}" for name, value in figures.items())
+
+
+def append_line(path: Path, figures: Mapping[str, float]) -> None:
+    """Append a line of JSON to a log."""
+    with path.open("a") as log:
+        log.write(json.dumps(figures) + "\n")
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that a step of a training changes."""
+
+    model: Sam
+    average: Average[Sam]
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+    @classmethod
+    def begin(cls, model: Sam, settings: NanoTraining, device: str) -> Course:
+        """The course of a network from its first weights, on a device."""
+        model = model.to(device).train()
+        encoder = model.image_encoder
+        encoder.to(memory_format=torch.channels_last)
+        average = Average(model)
+        rates = (settings.rate_trunk, settings.rate_rest)
+        optimiser, schedule = make_optimiser(model, encoder.trunk, rates, settings.steps)
+        return cls(model, average, optimiser, schedule)
+
+    def parts(self) -> dict[str, Part]:
+        """What a checkpoint has to keep."""
+        return dict(vars(self))
+
+    def steps(
+        self, batches: CropBatches, steps: range, workers: int, say: Callable[[str], None]
+    ) -> Iterator[int]:
+        """Take steps, and yield after each how many are done in all; on CUDA in bfloat16."""
+        device = str(self.model.pixel_mean.device)
+        cuda = device.startswith("cuda")
+        started = time.monotonic()
+        for step, batch in zip(steps, make_loader(batches, steps, workers, pin=cuda), strict=True):
+            loss = losses_of(self.model, _on(batch, device), bf16=cuda).total
+            self.optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+            self.optimiser.step()
+            self.schedule.step()
+            self.average.update(step)
+            done = step + 1
+            if done % SAY_EVERY == 0:
+                pace = (time.monotonic() - started) / (done - steps.start)
+                loss_now = float(loss.detach())
+                say(f"step {done}/{steps.stop} loss {loss_now:.3f} {pace:.2f} s/step")
+            yield done

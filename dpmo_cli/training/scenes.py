@@ -19,8 +19,16 @@ from dpmo_cli.evaluation.truth_sets import COMPOSED, CROWDS, RECIPES, dense_crow
 from dpmo_cli.sam.nano import FRAME_PX
 from dpmo_cli.training.crops import NEGATIVES, Crop, PreparedScene, prepare, sample_crop, usable
 
-SOURCE_WEIGHTS = {COMPOSED: 0.6, "nuclei": 0.17, "photos": 0.11, "things": 0.06, "rendered": 0.06}
-"""How often crops come from each source; sources that are missing are left out."""
+CORRECTIONS = "corrections"
+"""The name of what people judged."""
+UNJUDGED = "unjudged"
+"""The name of the other masks of the same images, which nobody found fault with."""
+SOURCE_WEIGHTS = {
+    COMPOSED: 0.6, "nuclei": 0.17, "photos": 0.11, "things": 0.06, "rendered": 0.06,
+    CORRECTIONS: 1.0,
+}  # fmt: skip
+"""How often crops come from each source; sources that are missing are left out. Beside all others
+corrections are every other crop."""
 CROPS_OF_A_CROWD = 10
 """Crops cut from one composed crowd: composing costs more than cutting."""
 HEIGHTS_PX = (240, 480)
@@ -33,11 +41,14 @@ class Material:
     """Scenes by source, and what crowds are composed of on the way."""
 
     ingredients: Ingredients
-    scenes: dict[str, list[PreparedScene]] = field(default_factory=dict)
+    scenes: dict[str, Sequence[PreparedScene]] = field(default_factory=dict)
 
 
 class Batch(NamedTuple):
-    """The crops of one step; (B, P, ...) with P prompts a crop, shares of cells from 0 to 255."""
+    """The crops of one step; (B, P, ...) with P prompts a crop, shares of cells from 0 to 255.
+
+    `known` (B, 3) says which of EXTENTS the crops tell.
+    """
 
     images: Tensor
     valid_hw: Tensor
@@ -46,7 +57,7 @@ class Batch(NamedTuple):
     visible: Tensor
     head: Tensor
     disc: Tensor
-    heads: Tensor
+    known: Tensor
 
 
 def load_material(
@@ -183,5 +194,5 @@ def collate(crops: Sequence[Crop]) -> Batch:
         visible=stack("visible"),
         head=stack("head"),
         disc=stack("disc"),
-        heads=torch.tensor([crop.heads for crop in crops]),
+        known=torch.tensor([crop.known for crop in crops]),
     )

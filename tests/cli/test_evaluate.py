@@ -242,7 +242,7 @@ def _nothing(out: Path) -> None:
     ("damage", "options", "code", "says"),
     [
         pytest.param(_unfinished, [], 2, "no finished run", id="unfinished"),
-        pytest.param(_torn_record, [], 1, "run.json: can't be read", id="torn record"),
+        pytest.param(_torn_record, [], 1, "run.json: is no run record", id="torn record"),
         pytest.param(_torn_annotations, [], 1, "train.json: can't be read", id="torn masks"),
         pytest.param(_no_points, [], 1, "train.parquet: can't be read", id="no points"),
         pytest.param(_broken_mask, [], 1, "annotation 1", id="broken mask"),

@@ -238,6 +238,12 @@ def test_merge_brings_the_decisions_of_the_shards(
     (tmp_path / "part1/review/decisions.sqlite").unlink()
     outcome = dpmo("merge", "part1", "part2", "--out", "merged")
     assert (outcome.code, "is missing" in outcome.lines[0]) == (2, True)
+    with Decisions(tmp_path / "part1"):
+        pass
+    outcome = dpmo("merge", "part1", "part2", "--out", "new")
+    assert outcome.code == 2
+    assert "lacks train, image 1, point 0, which has been applied" in outcome.lines[0]
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_record_of_the_run_names_what_was_applied(out: Path, dpmo: Dpmo) -> None:

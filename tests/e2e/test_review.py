@@ -7,42 +7,11 @@ from collections import Counter
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.schema import annotation_id
-from dpmo_cli.review.decision import Decision
-from dpmo_cli.review.placed import PlacedMask, parse_mask
 from tests.e2e.conftest import SIZE, Page, annotations_of, run_dpmo, screen_of, start_server
+from tests.e2e.steps import cells, click_cell, mask_of, next_person, verdicts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
-
-
-def mask_of(decision: Decision) -> PlacedMask:
-    assert decision.rle is not None
-    mask = PlacedMask.of_rle(decision.rle)
-    assert mask is not None
-    return mask
-
-
-def verdicts(page: Page) -> list[str]:
-    return [one.verdict for one in page.decisions()]
-
-
-def next_person(page: Page, before: Person) -> Person:
-    page.wait(lambda: page.state("person") and page.person() != before, "the next person")
-    return page.person()
-
-
-def cells(page: Page) -> list[str]:
-    """The persons of the grid, once it stands."""
-    page.wait(lambda: page.state("page"), "the grid")
-    found: list[str] = page.script(
-        "return [...document.querySelectorAll('.cell')].map((cell) => cell.dataset.person)"
-    )
-    return found
-
-
-def click_cell(page: Page, at: int) -> None:
-    page.script("document.querySelectorAll('.cell')[arguments[0]].click()", at)
 
 
 def test_accept_reject_nobody_and_undo(page: Page) -> None:
@@ -121,125 +90,6 @@ def test_the_grid_rejects_the_marked_and_takes_a_page_back(page: Page) -> None:
     page.keys("u")
     page.decided(100)
     assert Counter(verdicts(page)[50:]) == {"open": 50}
-
-
-def test_clicks_ask_the_network_again(page: Page) -> None:
-    person = page.person()
-    before = page.row(person)
-    page.keys("2")
-    page.stroke((before["x"] + 1, before["y"]))
-    page.answered(1)
-    page.drafted()
-    # A click on what is not the person, and back to one click.
-    page.stroke((before["x"], before["y"] + before["r"] * 0.8), shift=True)
-    page.answered(2)
-    page.keys("u")
-    page.drafted()
-    page.keys("a")
-    (found,) = page.decided(1)
-    assert (found.person, found.verdict) == (person, "corrected")
-    assert mask_of(found).holds(round(before["x"]), round(before["y"]))
-    next_person(page, person)
-    page.keys("k")
-    page.wait(lambda: page.person() == person, "back")
-    assert page.text("#verdict") == "corrected"
-    assert page.row(person)["origin"] == "corrected"
-
-
-def test_a_click_answers_quickly(page: Page) -> None:
-    seen = page.row(page.person())
-    page.keys("2")
-    for number, (dx, dy) in enumerate(((0, 0), (1, 0), (0, 1), (-1, 0)), start=1):
-        page.stroke((seen["x"] + dx, seen["y"] + dy))
-        page.answered(number)
-    # On an idle machine it takes about 60 ms; the limit is for a busy one.
-    assert float(page.state("click") or "inf") < 1500
-
-
-def test_brush_and_eraser_draw_what_is_saved(page: Page) -> None:
-    person = page.person()
-    seen = page.row(person)
-    x, y, reach = round(seen["x"]), round(seen["y"]), max(6, round(seen["r"]))
-    page.keys("4")
-    page.stroke((x, y), (x + reach, y))
-    page.drafted()
-    page.keys("5", *"[[[[[[")
-    page.stroke((x + reach, y))
-    page.keys("a")
-    (found,) = page.decided(1)
-    mask = mask_of(found)
-    assert found.verdict == "corrected"
-    assert all(mask.holds(x + step, y) for step in range(reach))
-    assert not mask.holds(x + reach, y)
-    next_person(page, person)
-    # The neighbours have yielded: nobody else has one of its pixels.
-    size_hw = (found.rle or {"size": [0, 0]})["size"]
-    for other in page.people(person):
-        if other["id"] != person.point_id and other["mask"]:
-            theirs = parse_mask(other["mask"], (size_hw[0], size_hw[1]))
-            assert mask.within(theirs) is None
-
-
-def test_a_drawn_mask_is_not_painted_over(page: Page) -> None:
-    first = page.person()
-    seen = page.row(first)
-    x, y = round(seen["x"]), round(seen["y"])
-    page.keys("4")
-    page.stroke((x, y), (x + 8, y))
-    page.keys("a")
-    page.decided(1)
-    next_person(page, first)
-    page.keys("k")
-    page.wait(lambda: page.person() == first, "back")
-    others = [one for one in page.people(first) if one["id"] != first.point_id]
-    near = min(others, key=lambda one: (one["x"] - x) ** 2 + (one["y"] - y) ** 2)
-    # A click on a neighbour's point goes there.
-    page.keys("1")
-    page.stroke((near["x"], near["y"]))
-    page.wait(lambda: page.person().point_id == near["id"], "the neighbour")
-    page.keys("4")
-    page.stroke((near["x"], near["y"]), (x + 2, y))
-    page.wait(lambda: "a person drew" in page.text("#hint"), "the warning")
-    page.keys("a")
-    page.wait(lambda: "overlaps" in page.text("#hint"), "the refusal")
-    assert len(page.decisions()) == 1
-    page.keys(Keys.ESCAPE)
-    page.wait(lambda: page.text("#verdict") == "open", "no draft")
-
-
-def test_move_a_point(page: Page) -> None:
-    seen = page.row(page.person())
-    place = (round(seen["x"]) + 2, round(seen["y"]) + 1)
-    page.keys("6")
-    page.stroke(place)
-    page.drafted()
-    page.keys("4")
-    page.stroke(place)
-    page.keys("a")
-    (found,) = page.decided(1)
-    assert found.verdict == "corrected"
-    assert found.point_xy == pytest.approx(place, abs=0.6)
-    assert found.seen_xy == pytest.approx((seen["x"], seen["y"]))
-
-
-def test_add_a_person_and_take_it_back(page: Page) -> None:
-    person = page.person()
-    seen = page.row(person)
-    place = (round(seen["x"]) + 6, round(seen["y"]) - 6)
-    page.keys("7")
-    page.stroke(place)
-    page.answered(1)
-    page.keys("4")
-    page.stroke(place)
-    page.keys("a")
-    (found,) = page.decided(1)
-    assert (found.verdict, found.person.point_id) == ("added", 500_000)
-    assert found.point_xy == pytest.approx(place, abs=0.6)
-    assert mask_of(found).holds(*place)
-    assert page.person() == person
-    page.keys("u")
-    assert page.decided(2)[1].verdict == "open"
-    page.wait(lambda: all(one["id"] < 500_000 for one in page.people(person)), "nobody added")
 
 
 def test_a_reload_loses_nothing(page: Page) -> None:

@@ -210,7 +210,8 @@ def write_run(out: Path, records: Sequence[ImageRecord], extent: str = "nnec") -
             return iter(of_split)
 
         coco = out / "annotations" / f"{split}.json"
-        write_coco(coco, again, dataset=DATASET, split=split, extent=extent)
+        images = (record.info for record in of_split)
+        write_coco(coco, again, images, dataset=DATASET, split=split, extent=extent)
         write_points(out / "points" / f"{split}.parquet", again)
     write_queue(out / "review" / "queue.parquet", lambda: iter(records), DATASET)
     run = {

@@ -18,7 +18,8 @@ from tests.outputs.samples import DATASET, Row, make_info, make_record, make_row
 
 
 def write(path: Path, records: list[ImageRecord], extent: str = "nnec") -> Row:
-    write_coco(path, lambda: iter(records), dataset=DATASET, split="train", extent=extent)
+    images = (record.info for record in records)
+    write_coco(path, lambda: iter(records), images, dataset=DATASET, split="train", extent=extent)
     document: Row = json.loads(path.read_text(encoding="ascii"))
     return document
 

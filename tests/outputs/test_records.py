@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,8 +13,11 @@ import pytest
 from dpmo_cli.outputs.records import (
     DamagedRecordError,
     ImageRecord,
+    read_corrected,
     read_fingerprint,
+    read_info,
     read_record,
+    write_corrected,
     write_record,
 )
 from dpmo_cli.outputs.schema import POINT_SCHEMA, RECORD_SCHEMA
@@ -126,3 +131,29 @@ def test_a_missing_record_or_a_foreign_table(tmp_path: Path) -> None:
     assert read_fingerprint(tmp_path / "foreign.parquet") is None
     with pytest.raises(DamagedRecordError):
         read_record(tmp_path / "foreign.parquet")
+
+
+@pytest.mark.parametrize("record", sample_records(), ids=lambda record: record.info.file_name)
+def test_corrected_records_are_read_as_they_were_written(
+    record: ImageRecord, tmp_path: Path
+) -> None:
+    rows = record.rows.to_pylist()
+    for row in rows:
+        row["reviewer"] = "ada"
+    corrected = replace(record, rows=pa.Table.from_pylist(rows, schema=RECORD_SCHEMA))
+    path = tmp_path / "c.parquet"
+    with pytest.raises(ValueError, match="automatic") if rows else nullcontext():
+        write_record(path, corrected)
+    write_corrected(path, corrected)
+    again = read_corrected(path)
+    assert again.rows.schema.equals(RECORD_SCHEMA, check_metadata=True)
+    assert repr(again.rows.to_pylist()) == repr(rows)
+    for name in ("info", "warnings", "error", "fingerprint"):
+        assert getattr(again, name) == getattr(record, name)
+    assert read_info(path) == record.info
+
+
+def test_a_missing_record_is_not_to_be_deleted(tmp_path: Path) -> None:
+    for read in (read_record, read_corrected, read_info):
+        with pytest.raises(DamagedRecordError, match="is missing; see that its folder"):
+            read(tmp_path / "none.parquet")

@@ -40,9 +40,17 @@ def test_every_setting_counts(name: str) -> None:
 
 
 def test_settings_come_back_from_json() -> None:
-    again = Settings(**json.loads(json.dumps(SETTINGS.as_json())))
+    again = Settings.of_json(json.loads(json.dumps(SETTINGS.as_json())))
     assert again == SETTINGS
     assert _fingerprint(settings=again) == _fingerprint()
+
+
+@pytest.mark.parametrize(
+    "document", [None, [], {}, {**SETTINGS.as_json(), "colour": "red"}, {"dataset": "csv"}]
+)
+def test_other_json_is_no_settings(document: object) -> None:
+    with pytest.raises(ValueError, match="settings"):
+        Settings.of_json(document)
 
 
 def _fingerprint(

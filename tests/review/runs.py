@@ -11,6 +11,7 @@ import pyarrow as pa
 from PIL import Image
 
 from dpmo_cli.geometry.rle import frame_rle
+from dpmo_cli.outputs.coco import write_coco
 from dpmo_cli.outputs.parquet import write_queue
 from dpmo_cli.outputs.records import ImageInfo, ImageRecord, write_record
 from dpmo_cli.outputs.schema import RECORD_SCHEMA, SCHEMA_VERSION
@@ -62,18 +63,31 @@ def draw_record(split: str, image_id: int, people: int, columns: int, seed: int)
 
 
 def draw_run(
-    folder: Path, *, images: int = 2, people: int = 21, columns: int = 7, splits: int = 2
+    folder: Path,
+    *,
+    images: int = 2,
+    people: int = 21,
+    columns: int = 7,
+    splits: int = 2,
+    bare: int = 0,
 ) -> tuple[Path, Path]:
     """Write a run and its photos.
+
+    Args:
+        folder: to write to.
+        images, people, columns: how many images, of how many people in rows of how many.
+        splits: into which the images are dealt.
+        bare: images without people that come after the others.
 
     Returns:
         The run's folder and the root.
     """
     out, root = folder / "out", folder / "root"
     records = []
-    for number in range(images):
+    for number in range(images + bare):
         split = ("train", "test")[number % splits]
-        record = draw_record(split, number + 1, people, columns, seed=number)
+        there = people if number < images else 0
+        record = draw_record(split, number + 1, there, columns, seed=number)
         records.append(record)
         write_record(
             out / ".dpmo" / "records" / split / f"{record.info.image_id:08d}.parquet", record
@@ -85,6 +99,16 @@ def draw_run(
         small = rng.integers(0, 255, (size_hw[0] // 8, size_hw[1] // 8, 3), dtype=np.uint8)
         photo = Image.fromarray(small).resize((size_hw[1], size_hw[0]), Image.Resampling.BICUBIC)
         photo.save(path, quality=90)
+    for split in {record.info.split for record in records}:
+        of_split = [record for record in records if record.info.split == split]
+        write_coco(
+            out / "annotations" / f"{split}.json",
+            lambda of_split=of_split: iter(of_split),
+            [record.info for record in of_split],
+            dataset="csv",
+            split=split,
+            extent="nnec",
+        )
     (out / ".dpmo" / "lock").touch()
     write_queue(out / "review" / "queue.parquet", lambda: iter(records), "csv")
     run = {

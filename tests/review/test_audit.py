@@ -111,7 +111,12 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[DpmoError], str]] = {
         InputError,
         "points/train.parquet",
     ),
-    "no record": (lambda out: shutil.rmtree(out / ".dpmo"), DpmoError, "no whole record"),
+    "no record": (lambda out: shutil.rmtree(out / ".dpmo"), DpmoError, "is missing; see that"),
+    "nested": (
+        lambda out: (out / "review/audit.json").write_text("[" * 100_000),
+        DpmoError,
+        "no whole sample",
+    ),
 }
 
 

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from dpmo_cli.geometry.rle import Rle, frame_rle
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.schema import ADDED_FROM
 from dpmo_cli.review.decisions import (
-    DECISIONS_FILE,
     ConflictError,
     Decision,
     Decisions,
@@ -308,28 +306,6 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(after: int, tmp_path
         decisions.decide(decision(), expected=None)
 
 
-def torn(path: Path) -> None:
-    with Decisions(path.parents[1]) as decisions:
-        for point in range(200):
-            decisions.decide(corrected(Person("train", point, 1)), expected=None)
-    data = bytearray(path.read_bytes())
-    data[2000:] = os.urandom(len(data) - 2000)
-    path.write_bytes(data)
-
-
-def foreign(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE bookmarks (url TEXT)")
-    connection.close()
-
-
-def newer(path: Path) -> None:
-    Decisions(path.parents[1]).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 9")
-    connection.close()
-
-
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -365,30 +341,3 @@ def test_undo_to_a_decision_that_is_gone_is_one_clear_line(tmp_path: Path) -> No
         connection.close()
         with pytest.raises(DecisionsError, match="decision 1 is missing"):
             decisions.undo(PERSON, expected=second.id, reviewer="ada")
-
-
-UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no database": (lambda path: path.write_text("decisions, decisions, decisions " * 99), "damag"),
-    "torn": (torn, "is damaged"),
-    "another program's": (foreign, "another program"),
-    "a newer version's": (newer, "version 9"),
-    "a folder": (lambda path: path.mkdir(), "can't be used"),
-}
-
-
-@pytest.mark.parametrize(("spoil", "why"), UNUSABLE.values(), ids=UNUSABLE)
-def test_a_file_that_can_not_be_used_is_one_clear_line(
-    spoil: Callable[[Path], Any], why: str, tmp_path: Path
-) -> None:
-    path = tmp_path / DECISIONS_FILE
-    path.parent.mkdir()
-    spoil(path)
-    before = path.read_bytes() if path.is_file() else b""
-    with pytest.raises(DecisionsError, match=why) as caught, Decisions(tmp_path) as decisions:
-        decisions.latest()
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    assert "; " in message
-    if why != "is damaged":
-        assert before == (path.read_bytes() if path.is_file() else b"")

@@ -172,14 +172,23 @@ def test_points_round_as_sites_do(xy: tuple[float, float], pixel: tuple[int, int
 
 @st.composite
 def decided_lists(draw: st.DrawFn) -> list[Decision]:
-    """Decisions about the record, of which no two drawn masks overlap."""
+    """Decisions about the record, of which no two drawn masks overlap.
+
+    Some accept a mask that the record no longer has: it was made with other settings since.
+    """
     drawn: list[NDArray[np.bool_]] = []
     decisions = []
     for point_id in draw(st.lists(st.integers(0, 20), unique=True, max_size=6)):
-        verdict = draw(st.sampled_from(["accepted", "rejected", "deleted", "corrected"]))
-        if verdict == "corrected":
-            x, y = draw(st.integers(0, 150)), draw(st.integers(0, 70))
-            mask = square(x, y, x + draw(st.integers(1, 10)), y + draw(st.integers(1, 10)))
+        verdict = draw(st.sampled_from(["accepted", "rejected", "deleted", "corrected", "pinned"]))
+        x, y = draw(st.integers(0, 150)), draw(st.integers(0, 70))
+        mask = square(x, y, x + draw(st.integers(1, 10)), y + draw(st.integers(1, 10)))
+        if verdict == "pinned":
+            near_xy = (np.array(place_of(point_id)) - draw(st.integers(1, 9))).astype(int)
+            mask = square(*near_xy, *(near_xy + draw(st.integers(10, 30)))) if x % 2 else mask
+            x0, y0, x1, y1 = mask.window_xyxy
+            mask = square(int(x0), int(y0), min(int(x1), 160), min(int(y1), 80))
+            decisions.append(decided(point_id, "accepted", mask))
+        elif verdict == "corrected":
             if any((frame(mask) & other).any() for other in drawn):
                 continue
             drawn.append(frame(mask))
@@ -191,17 +200,36 @@ def decided_lists(draw: st.DrawFn) -> list[Decision]:
     return decisions
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(decided_lists())
 def test_the_page_shows_what_apply_will_write(decisions: list[Decision]) -> None:
     people = People(RECORD, [])
     for decision in decisions:
-        people.update([decision])
+        before = {point_id: people.mask(point_id) for point_id in range(21)}
+        changed = people.update([decision])
+        for point_id in before.keys() - changed:
+            assert people.mask(point_id) is before[point_id]
     corrections = sorted((one.as_correction() for one in decisions), key=lambda one: one.person)
     for row in corrected(RECORD, corrections).rows.to_pylist():
         shown = people.show(row["point_id"])
         assert shown is not None
         assert (shown.mask and shown.mask.rle(SIZE_HW)) == row["rle"], row["point_id"]
+
+
+def test_an_accepted_mask_of_other_settings_takes_pixels_and_gives_them_back() -> None:
+    people = People(RECORD, [])
+    before = frame(people.mask(1))
+    pinned = square(12, 12, 36, 28)
+    assert {0, 1} <= people.update([decided(0, "accepted", pinned)])
+    assert (frame(people.mask(0)) == frame(pinned)).all()
+    assert (frame(people.mask(1)) == before & ~frame(pinned)).all()
+    # A mask that somebody draws comes before it, and one accepted of a later point after it.
+    people.update([decided(7, "corrected", square(12, 26, 30, 44))])
+    assert not (frame(people.mask(0)) & frame(people.mask(7))).any()
+    people.update([decided(1, "accepted", square(30, 12, 50, 28))])
+    assert not (frame(people.mask(1)) & frame(people.mask(0))).any()
+    assert {0, 1} <= people.update([decided(0, "open")])
+    assert (frame(people.mask(1)) == frame(square(30, 12, 50, 28))).all()
 
 
 def test_a_shared_mask_follows_its_owner() -> None:

@@ -63,16 +63,22 @@ def test_nothing_outside_the_root_is_read(tmp_path: Path, name: str) -> None:
     root = tmp_path / "root"
     root.mkdir()
     with pytest.raises(InputError):
-        Photos(root).read(name)
+        Photos(root).read(name, (4, 4))
 
 
 def test_photos_are_decoded_once(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     photos = Photos(tmp_path)
-    first = photos.read("a.png")
+    first = photos.read("a.png", (4, 4))
     (tmp_path / "a.png").unlink()
-    assert photos.read("a.png") is first
+    assert photos.read("a.png", (4, 4)) is first
     assert not first.flags.writeable
+
+
+def test_a_photo_of_another_size_than_its_masks_is_told(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 5)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: has 4 x 5 px, its masks 5 x 4; .*--root"):
+        Photos(tmp_path).read("a.png", (4, 5))
 
 
 def test_the_store_lets_go_of_the_oldest() -> None:

@@ -140,7 +140,7 @@ def check(prepared: PreparedScene, crop: Crop, prompts: int) -> None:
     assert (crop.points_xy.shape, crop.points_xy.dtype) == ((prompts, 1, 2), np.dtype(np.float32))
     assert (crop.labels == 1).all()
     assert crop.labels.dtype == np.int64
-    assert crop.heads == (prepared.scene.heads is not None)
+    assert crop.known == (True, prepared.scene.heads is not None, True)
     assert (crop.head <= crop.visible).all()
 
     height, width = crop.valid_hw
@@ -212,7 +212,7 @@ def test_heads_are_the_upper_part_of_what_is_seen() -> None:
 def test_without_heads_there_are_none() -> None:
     unknown = prepare(block_scene((90, 90), [(30, 30, 60, 60)]))
     crop = sample_crop(unknown, FRAME, 2, np.random.default_rng(0))
-    assert not crop.heads
+    assert crop.known == (True, False, True)
     assert not crop.head.any()
     assert crop.visible.any()
 

@@ -55,13 +55,13 @@ def losses(masks: Sequence[Tensor], iou: float = 1.0, *, heads: bool = True) -> 
         whole(),
         head(),
         disc(),
-        torch.tensor([heads]),
+        torch.tensor([[True, heads, True]]),
     )
 
 
 def plain(logits: Tensor, scores: Tensor, truth: Tensor, within: Tensor) -> MaskLosses:
     """Losses where all that can be seen of a person is its head."""
-    known = torch.ones(len(logits), dtype=torch.bool)
+    known = torch.ones(len(logits), 3, dtype=torch.bool)
     return mask_losses(logits, scores, truth, truth, within, known)
 
 
@@ -105,7 +105,7 @@ def test_the_weights_of_the_outputs(output: int) -> None:
     scores = torch.ones(1, 4)
     scores[0, output] = 0.5
     masks = logits_of(right())
-    known = torch.tensor([True])
+    known = torch.ones(1, 3, dtype=torch.bool)
     right_, wrong = (
         float(mask_losses(masks, each, whole(), head(), disc(), known).total)
         for each in (torch.ones(1, 4), scores)
@@ -122,7 +122,9 @@ def test_unknown_heads_carry_no_loss() -> None:
     logits = torch.zeros(2, 4, SIDE, SIDE, requires_grad=True)
     scores = torch.zeros(2, 4, requires_grad=True)
     visible, top, within = (torch.cat([part, part]) for part in (whole(), head(), disc()))
-    found = mask_losses(logits, scores, visible, top, within, torch.tensor([False, True]))
+    found = mask_losses(
+        logits, scores, visible, top, within, torch.tensor([[True, False, True], [True] * 3])
+    )
     found.total.backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     moved = (logits.grad != 0).flatten(2).any(dim=2)
@@ -186,7 +188,7 @@ def test_gradients_are_finite(size: float, truth: Tensor) -> None:
 def test_a_step_against_the_gradient_is_better() -> None:
     logits = torch.zeros(1, 4, SIDE, SIDE, requires_grad=True)
     # The estimates are the true IoUs, before and after: only the masks count.
-    known = torch.tensor([True])
+    known = torch.ones(1, 3, dtype=torch.bool)
     before = mask_losses(logits, torch.zeros(1, 4), whole(), head(), disc(), known)
     before.total.backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
@@ -213,7 +215,7 @@ def test_ious_are_those_of_the_extents(seed: int) -> None:
     truths = [(visible, within), (visible, within), (top, everywhere), (visible, everywhere)]
     logits = torch.from_numpy(np.where(found, 1.5, -1.5)).float()
     parts = [torch.from_numpy(part).float() for part in (visible, top, within)]
-    known = torch.ones(3, dtype=torch.bool)
+    known = torch.ones(3, 3, dtype=torch.bool)
     ious = mask_losses(logits, torch.zeros(3, 4), parts[0], parts[1], parts[2], known).ious.numpy()
     for output, (truth, counted) in enumerate(truths):
         for prompt in range(3):
@@ -231,7 +233,7 @@ def test_half_precision_is_taken() -> None:
         whole(),
         head(),
         disc(),
-        torch.tensor([True]),
+        torch.ones(1, 3, dtype=torch.bool),
     )
     assert found.total.dtype == torch.float32
     assert found.ious.tolist() == [[1, 1, 1, 1]]

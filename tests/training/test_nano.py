@@ -298,7 +298,7 @@ def test_a_validation_counts_known_heads_alone() -> None:
         "rendered/nnec", "rendered/head", "rendered/visible", "photos/nnec", "photos/visible"
     }  # fmt: skip
     crops = validation_crops([known, unknown], nano.VALIDATION_CROPS, SETTINGS.prompts, 2)
-    assert {crop.heads for crop in crops} == {True, False}
+    assert {crop.known[1] for crop in crops} == {True, False}
     with torch.inference_mode():
-        alone = losses_of(model, collate([crop for crop in crops if crop.heads]), bf16=False)
+        alone = losses_of(model, collate([crop for crop in crops if crop.known[1]]), bf16=False)
     assert figures["rendered/head"] == pytest.approx(float(alone.ious[:, 2].mean()), abs=1e-3)

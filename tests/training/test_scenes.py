@@ -154,7 +154,7 @@ def test_shapes_and_types_of_a_batch() -> None:
         "visible": ((3, 2, cells, cells), torch.uint8),
         "head": ((3, 2, cells, cells), torch.uint8),
         "disc": ((3, 2, cells, cells), torch.uint8),
-        "heads": ((3,), torch.bool),
+        "known": ((3, 3), torch.bool),
     }
 
 

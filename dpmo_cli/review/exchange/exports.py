@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dpmo_cli.errors import InputError, UsageError
+from dpmo_cli.errors import UsageError
 from dpmo_cli.geometry.rle import WindowXYXY, frame_rle
 from dpmo_cli.masks.reasons import REASONS
 from dpmo_cli.outputs.atomic import atomic_path, new_folder
@@ -197,11 +197,7 @@ def _tasks(
         shown = [one for one in found if one is not None and one.verdict != DELETED]
         if not shown:
             continue
-        photo = photos.read(people.info.file_name)
-        if photo.shape[:2] != people.size_hw:
-            size = f"{people.size_hw[1]} x {people.size_hw[0]}"
-            problem = f"has {photo.shape[1]} x {photo.shape[0]} px, its masks {size}"
-            raise InputError(people.info.file_name, problem, "give the run's own root with --root")
+        photo = photos.read(people.info.file_name, people.size_hw)
         yield from _tiles(people, shown, photo, wanted, folder)
 
 

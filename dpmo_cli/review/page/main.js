@@ -214,6 +214,8 @@ function fillFilter() {
   }
   for (const split of run.splits) form.split.add(new Option(split, split));
   $("audit-field").hidden = run.audit === null;
+  $("unmarked-field").hidden = !run.unmarked.length;
+  run.unmarked.forEach((photo, at) => $("unmarked").add(new Option(photo.image, at)));
   for (const field of form.elements) {
     if (!field.name) continue;
     if (field.type === "checkbox") field.checked = filter[field.name] === field.value;
@@ -230,6 +232,14 @@ function toggleFilter(shown = $("filter").hidden) {
 
 $("filter").addEventListener("submit", async (event) => {
   event.preventDefault();
+  const unmarked = $("unmarked").value;
+  if (unmarked !== "") {
+    $("unmarked").value = "";
+    toggleFilter(false);
+    if (view === "grid") await switchView();
+    one.survey(run.unmarked[unmarked]);
+    return;
+  }
   filter = Object.fromEntries([...new FormData($("filter"))].filter(([, value]) => value !== ""));
   kept.write("filter", filter);
   toggleFilter(false);

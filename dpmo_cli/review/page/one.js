@@ -18,6 +18,7 @@ const HINTS = {
   add: "Click on the head of a person whom nobody has marked.",
 };
 const WORDS = { accepted: "accepted", corrected: "corrected", rejected: "rejected", deleted: "nobody", added: "added", open: "open" };
+const NOBODY = { id: null, r: null, status: "", score: null, reasons: [], origin: null, drawn: false, verdict: "open", decision: null, reviewer: null, mask: null };
 const $ = (id) => document.getElementById(id);
 
 /** The square of the photo that shows a person well: in parts of the disc and of the mask's reach. */
@@ -28,6 +29,12 @@ export function squareOf({ person, width, height }, room = 7, reaches = 3, least
   const side = Math.round(Math.min(Math.max(room * radius, reaches * reach, least), Math.max(width, height)));
   return { x: Math.round(person.x + 0.5 - side / 2), y: Math.round(person.y + 0.5 - side / 2), side };
 }
+
+/** The square that shows all of a photo. */
+const wholeOf = ({ width, height }) => {
+  const side = Math.max(width, height);
+  return { x: Math.round((width - side) / 2), y: Math.round((height - side) / 2), side };
+};
 
 export class OneView {
   /** `page` tells and hears of what both views share: toast, decided, words of reasons. */
@@ -83,9 +90,9 @@ export class OneView {
     this.chosen = row.person;
     this.shownSince = Date.now();
     const image = this.image(row);
-    image.people.set(row.person.id, row.person);
+    if (!this.surveying) image.people.set(row.person.id, row.person);
     if (!image.detailed) image.window = null;
-    this.canvas.frame(row, squareOf(row));
+    this.canvas.frame(row, this.surveying ? wholeOf(row) : squareOf(row));
     this.began = began;
     this.fetchPeople();
     this.render();
@@ -97,6 +104,19 @@ export class OneView {
     const row = { ...this.row, rank: null, person };
     this.look(row);
     this.page.toast(person.id >= 500000 ? "A person who was added." : `Point ${person.id}, not the list's next.`);
+  }
+
+  /** Show a photo in which nobody has a point, to add persons. */
+  survey(photo) {
+    if (this.drafting) this.page.toast("The draft was discarded.");
+    this.clear();
+    this.look({ ...photo, rank: null, crowd: 0, person: { ...NOBODY, x: (photo.width - 1) / 2, y: (photo.height - 1) / 2 } });
+    this.pickTool("add");
+  }
+
+  /** Whether a photo is looked at, and nobody in it. */
+  get surveying() {
+    return this.row !== null && this.chosen.id === null;
   }
 
   image(row) {
@@ -147,7 +167,7 @@ export class OneView {
         && known.mask?.x === person.mask?.x && known.mask?.y === person.mask?.y;
       image.people.set(person.id, same ? known : person);
     }
-    if (this.row && this.image(this.row) === image && this.chosen) {
+    if (this.row && this.image(this.row) === image && !this.surveying) {
       const id = this.chosen.id;
       this.chosen = image.people.get(id) ?? this.chosen;
       image.people.set(id, this.chosen);
@@ -253,11 +273,12 @@ export class OneView {
     if (this.point) body.xy = [this.point.x, this.point.y];
     this.busy += 1;
     this.renderHint();
+    const began = performance.now();
     try {
-      const { mask, milliseconds } = await api.post("/api/prompt", body);
+      const { mask } = await api.post("/api/prompt", body);
       if (asked !== this.asked || !this.drafting) return;
       this.prepared = true;
-      document.body.dataset.click = milliseconds;
+      document.body.dataset.click = Math.round(performance.now() - began);
       this.draft = new Draft(this.row.width, this.row.height, mask);
       this.drafted();
       if (!mask) this.say("The network draws nothing here; use the brush (4).", true);
@@ -285,6 +306,10 @@ export class OneView {
     if (!this.row) return;
     const x = Math.max(0, Math.min(this.row.width - 1, at.x - 0.5)), y = Math.max(0, Math.min(this.row.height - 1, at.y - 0.5));
     const tool = this.tool;
+    if (this.surveying && !this.adding && tool !== "add" && tool !== "select") {
+      this.say("Nobody has a point here: add a person first (7).", true);
+      return;
+    }
     if (tool === "plus" || tool === "minus") {
       this.step();
       this.clicks.push([x, y, (tool === "plus") !== opposite]);
@@ -347,6 +372,7 @@ export class OneView {
     if (!this.row || this.deciding) return;
     const { row, chosen } = this;
     const drafted = verdict === "accepted" && this.drafting;
+    if (this.surveying && !(drafted && this.adding)) return;
     const base = { split: row.split, image_id: row.image_id, seconds: (Date.now() - this.shownSince) / 1000, source: "page" };
     if (drafted && (!this.mask || this.busy)) {
       this.say(this.busy ? "Wait for the network." : "The draft has no pixels: reject, or discard it.", true);
@@ -429,6 +455,10 @@ export class OneView {
       this.page.decided(outcome.decision);
       const place = person.rank === null ? -1 : this.queue.ranks.indexOf(person.rank);
       this.page.toast(`Point ${person.point_id}: ${WORDS[outcome.decision.verdict]} again.`);
+      if (this.surveying && person.rank === null) {
+        this.render();
+        return;
+      }
       await this.go(place >= 0 ? place : this.place, { force: true });
     } catch (error) {
       await this.refused(error);
@@ -443,6 +473,11 @@ export class OneView {
   }
 
   async next() {
+    if (this.surveying && this.queue.length) {
+      // Back to where the list was left.
+      await this.go(this.place);
+      return;
+    }
     if (this.place + 1 >= this.queue.length) {
       this.clear();
       this.render();
@@ -477,7 +512,7 @@ export class OneView {
     else if (name === "undo") this.undo();
     else if (name === "discard") this.discard();
     else if (name === "next") this.next();
-    else if (name === "previous") this.go(this.place - 1);
+    else if (name === "previous") this.go(this.surveying ? this.place : this.place - 1);
     else if (name === "masks" || name === "discs") this.toggle(name);
     else if (name === "smaller" || name === "larger") this.setBrush(this.brush + (name === "larger" ? 1 : -1));
     else if (name === "closer" || name === "farther") this.canvas.zoom(name === "closer" ? 1.25 : 0.8);
@@ -515,7 +550,7 @@ export class OneView {
     if (tool === "select") this.cursor = null;
     else if (this.chosen) this.cursor ??= { x: this.chosen.x + 0.5, y: this.chosen.y + 0.5 };
     this.keyboard = false;
-    if ((tool === "plus" || tool === "minus") && this.row && !this.prepared) this.prepare();
+    if ((tool === "plus" || tool === "minus") && this.row && !this.surveying && !this.prepared) this.prepare();
     this.renderHint();
     this.canvas?.refresh();
   }
@@ -605,7 +640,7 @@ export class OneView {
     }
     return {
       people: image.detailed ? [...image.people.values()] : [], points: image.detailed ? null : image.points,
-      chosen: this.chosen, draft: this.mask, drafting: this.drafting, clicks: this.clicks,
+      chosen: this.surveying ? null : this.chosen, draft: this.mask, drafting: this.drafting, clicks: this.clicks,
       point: this.point, clashes: this.clashes, masks: this.show.masks, discs: this.show.discs,
       cursor: this.tool === "select" ? null : this.cursor, brush: painting ? this.brush : null,
       keyboard: this.keyboard,
@@ -618,12 +653,14 @@ export class OneView {
     $("empty-one").hidden = !none;
     $("empty-one").textContent = none ? this.page.emptyWords() : "";
     if (none) this.canvas.row = null;
-    document.body.dataset.person = none ? "" : `${row.split}/${row.image_id}/${chosen.id}`;
+    const lone = this.surveying;
+    document.body.dataset.person = none || lone ? "" : `${row.split}/${row.image_id}/${chosen.id}`;
     for (const button of $("one").querySelectorAll("[data-do], [data-tool]")) {
       const action = button.dataset.do;
-      button.disabled = action === "undo" ? false : action === "discard" ? !this.drafting : none;
+      const cant = lone && (action === "reject" || action === "remove" || (action === "accept" && !this.adding));
+      button.disabled = action === "undo" ? false : action === "discard" ? !this.drafting : none || cant;
       if (action === "accept") {
-        button.firstChild.textContent = this.drafting ? "Save " : none || chosen.mask ? "Accept " : "Right: none ";
+        button.firstChild.textContent = this.drafting || lone ? "Save " : none || chosen.mask ? "Accept " : "Right: none ";
       }
     }
     if (none) {
@@ -633,16 +670,16 @@ export class OneView {
       this.canvas.refresh();
       return;
     }
-    $("place").textContent = row.rank === null ? "Beside the list" : `${(this.place + 1).toLocaleString("en")} of ${queue.length.toLocaleString("en")}`;
+    $("place").textContent = lone ? "A photo without points" : row.rank === null ? "Beside the list" : `${(this.place + 1).toLocaleString("en")} of ${queue.length.toLocaleString("en")}`;
     $("image-name").textContent = `\u200e${row.image}`;
     $("image-name").title = row.image;
     const score = chosen.score === null ? "no score" : `score ${chosen.score.toFixed(2)}`;
-    $("facts").textContent = `Point ${chosen.id} · ${score} · ${row.crowd.toLocaleString("en")} people`;
-    const verdict = this.drafting ? "draft" : chosen.verdict;
+    $("facts").textContent = lone ? "Click on heads to add people." : `Point ${chosen.id} · ${score} · ${row.crowd.toLocaleString("en")} people`;
+    const verdict = this.drafting ? "draft" : lone ? "" : chosen.verdict;
     const by = chosen.reviewer && verdict !== "open" && chosen.reviewer !== this.page.reviewer ? ` by ${chosen.reviewer}` : "";
     $("verdict").className = `pill ${verdict}`;
     $("verdict").textContent = verdict === "draft" ? "not saved" : (WORDS[verdict] ?? verdict) + by;
-    const reasons = [...(chosen.mask ? [] : [["no mask", `status: ${chosen.status}`]]),
+    const reasons = lone ? [] : [...(chosen.mask ? [] : [["no mask", `status: ${chosen.status}`]]),
       ...chosen.reasons.map((name) => [name.replaceAll("_", " "), this.page.reasonWords(name)])];
     $("reasons").replaceChildren(...reasons.map(([name, words]) => {
       const item = document.createElement("li");
@@ -651,7 +688,7 @@ export class OneView {
       return item;
     }));
     const state = chosen.mask ? "has a mask" : "has no mask";
-    $("canvas").setAttribute("aria-label", `Point ${chosen.id} of ${row.image}, ${score}, ${state}, ${WORDS[chosen.verdict] ?? chosen.verdict}`);
+    $("canvas").setAttribute("aria-label", lone ? `${row.image}, without a point` : `Point ${chosen.id} of ${row.image}, ${score}, ${state}, ${WORDS[chosen.verdict] ?? chosen.verdict}`);
     this.renderHint();
     this.canvas.refresh();
   }
