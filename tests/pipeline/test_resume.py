@@ -113,7 +113,7 @@ def test_killed_at_every_file(
     assert count[0] == writes == files
 
 
-@pytest.mark.usefixtures("heard")
+@pytest.mark.usefixtures("heard", "one_thread")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("calls", [1, 3])
 def test_signals_end_the_run_and_it_goes_on(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
+from dpmo_cli.outputs.atomic import TEMPORARY_SUFFIX
 from dpmo_cli.pipeline.streams import ahead, network_streams
+from tests.conftest import Crowd, Dpmo, FakeEngine, tree
 
 
 @pytest.fixture
@@ -78,3 +83,49 @@ def test_one_thread_asks_itself() -> None:
 def test_an_accelerator_is_asked_from_one_thread() -> None:
     with network_streams("cuda") as streams:
         assert (streams.count, streams.pool, torch.get_num_threads()) == (1, None, 3)
+
+
+@pytest.mark.usefixtures("nano")
+@pytest.mark.parametrize("command", ["convert", "predict"])
+def test_the_number_of_threads_changes_no_file(
+    command: str, dpmo: Dpmo, empty_crowd: Crowd, album: Path, locator_file: Path, tmp_path: Path
+) -> None:
+    """Many tiles an image, whose sums would differ in their last bits."""
+    for number in range(3):
+        empty_crowd.add(f"{number}.png", count=40 * (number + 1), size_hw=(240, 320))
+    arguments: list[str | Path] = ["--root", empty_crowd.root]
+    if command == "predict":
+        arguments = [album, "--locator", locator_file]
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            assert dpmo(command, *arguments, "--out", str(threads)).code == 0
+    finally:
+        torch.set_num_threads(before)
+    assert tree(tmp_path / "3") == tree(tmp_path / "1")
+    records = [json.loads((tmp_path / out / "run.json").read_text()) for out in ("1", "3")]
+    assert [record["network_streams"] for record in records] == [1, 3]
+
+
+@pytest.mark.usefixtures("three_threads", "heard")
+@pytest.mark.parametrize("calls", [1, 4])
+def test_an_interrupted_run_with_streams_goes_on(
+    calls: int, dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd, tmp_path: Path
+) -> None:
+    left = [calls]
+
+    def signal_at_last() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            signal.raise_signal(signal.SIGINT)
+
+    command = ("convert", "--root", crowd.root, "--out")
+    assert dpmo(*command, "undisturbed").code == 0
+    fake_engine.on_encode = signal_at_last
+    outcome = dpmo(*command, "out")
+    assert (outcome.code, outcome.stdout) == (130, "")
+    assert outcome.lines[-1] == "dpmo: interrupted; the same command goes on from here"
+    assert not list((tmp_path / "out").rglob(f"*{TEMPORARY_SUFFIX}"))
+    assert dpmo(*command, "out").code == 0
+    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
