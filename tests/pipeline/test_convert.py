@@ -123,7 +123,8 @@ def test_run_record(dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd, tmp_path:
     assert sum(record["counts"]["by_status"].values()) == crowd.total
     stages = {"read", "encode", "prompt", "choose", "clip", "own", "rle", "write"}
     assert set(record["seconds"]) == stages
-    assert 0 < sum(record["seconds"].values()) <= record["seconds_total"]
+    # Stages run side by side: together they may take longer than the whole.
+    assert 0 < max(record["seconds"].values()) <= record["seconds_total"]
     assert record["peak_memory_bytes"] > 10**7
     assert record["converted_images"] == 7
     assert set(record["files"]) == OUTPUTS - {"run.json"}
