@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.rps import candidates as module
+from dpmo_cli.rps.asking import Asked
 from dpmo_cli.rps.candidates import (
     COUNT,
     FEATURES,
     RECENTRED,
-    Asked,
     Candidates,
     ask_candidates,
     positions_in_discs,
