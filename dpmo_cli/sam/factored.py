@@ -123,14 +123,20 @@ class FactoredDecoder:
             )
             queries = block.norm3(queries + block.mlp(queries))
             state.change(index, block, queries, tokens)
+        # Token 0 estimates IoUs, the masks' tokens follow; nobody asks for the others any more.
+        wanted = [0, *(1 + index for index in outputs)]
+        queries, tokens = queries[:, wanted], tokens[:, wanted]
         queries = queries + state.look(len(self._blocks), self._final, queries + tokens)
         queries = self._norm_final(queries)
 
         weights = torch.stack(
-            [decoder.output_hypernetworks_mlps[i](queries[:, 1 + i]) for i in outputs], dim=2
+            [
+                decoder.output_hypernetworks_mlps[index](queries[:, 1 + at])
+                for at, index in enumerate(outputs)
+            ],
+            dim=2,
         )
         logits = self._upscaling(state.window(corners, side), weights, side)
-        # Token 0 estimates IoUs; the masks' tokens follow.
         return logits, decoder.iou_prediction_head(queries[:, 0])[:, list(outputs)]
 
 
@@ -145,7 +151,11 @@ def _ask(block: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor) -> Tensor
 
 
 class _State:
-    """The image tokens of N prompts, as factors."""
+    """The image tokens of N prompts, as factors.
+
+    Rows lie first in memory, prompts second: the rows of a head, for a product with what all
+    prompts share, and those of a prompt, for one with its own, are views of the same array.
+    """
 
     def __init__(
         self,
@@ -164,11 +174,10 @@ class _State:
         self._step = self._heads * length
         # Of two blocks, and the constant of the second.
         rows = 2 * self._step + 1
-        self._weights = tokens.new_empty(count, rows, len(shared.basis))
+        self._weights = tokens.new_empty(rows, count, len(shared.basis))
         self._vectors = tokens.new_empty(count, rows, width)
-        # By head and by prompt; used over and over, they stay in the processor's cache.
-        self._by_heads = tokens.new_empty(2, self._heads, count * length, len(shared.basis))
-        self._by_prompt = tokens.new_empty(count, self._step, len(shared.basis))
+        # Used over and over, they stay in the processor's cache.
+        self._rooms = tokens.new_empty(2, self._weights[: self._step].numel())
         self._rows = 0
         self._factor: Tensor | None = None
         self._told: list[Tensor] = []
@@ -177,26 +186,19 @@ class _State:
         """Attention of tokens (N, T, C) to the image, behind its output projection."""
         q = self._split(attention, attention.q_proj(asked))
         stage, seen = self._stages[index], self._shared.looks[index]
-        scores = self._score(seen.keys, stage.keys, q, attention.k_proj)
-        # By head first or by prompt first, as _score left them; found is by head first.
-        if self._factor is None:
-            found = torch.bmm(torch.softmax(scores, dim=2), seen.values)
-            found = torch.unflatten(found, 1, (len(asked), -1)) + stage.values[:, None]
-        else:
-            weights = torch.softmax(scores, dim=2)
+        scores, room = self._score(seen.keys, stage.keys, q, attention.k_proj)
+        weights = torch.softmax(scores, dim=3, out=room)
+        found = stage.values[:, None]
+        if self._factor is not None:
+            of_prompts = _of_prompts(weights.view(-1, *self._factor.shape))
             # In this order, of which the transposed is twice as slow on a CPU.
-            mixed = (self._weights[:, : self._rows] @ weights.transpose(1, 2)).transpose(1, 2)
+            mixed = (_of_prompts(self._told_rows()) @ of_prompts.mT).mT
             vectors = self._by_head(attention.v_proj).transpose(2, 3)
             mixed = torch.unflatten(mixed, 1, (self._heads, -1)) @ vectors
-            told = self._by_heads[0]
-            torch.mul(
-                torch.unflatten(weights, 1, (self._heads, -1)).transpose(0, 1),
-                self._factor,
-                out=torch.unflatten(told, 1, (len(asked), -1)),
-            )
-            found = torch.unflatten(torch.bmm(told, seen.values), 1, (len(asked), -1))
-            found = found + mixed.transpose(0, 1) + stage.values[:, None]
-        return cast(Tensor, attention.out_proj(found.permute(1, 2, 0, 3).flatten(2)))
+            found = found + mixed.permute(1, 2, 0, 3)
+            weights.mul_(self._factor)
+        found = found + torch.bmm(weights.flatten(1, 2), seen.values).view_as(q)
+        return cast(Tensor, attention.out_proj(found.permute(2, 1, 0, 3).flatten(2)))
 
     def change(
         self, index: int, block: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor
@@ -205,19 +207,14 @@ class _State:
         attention = block.cross_attn_image_to_token
         k = self._split(attention, attention.k_proj(queries + tokens))
         stage, seen = self._stages[index], self._shared.queries[index]
-        scores = self._score(seen, stage.queries, k, attention.q_proj)
+        scores, _ = self._score(seen, stage.queries, k, attention.q_proj)
         new = slice(self._rows, self._rows + self._step)
-        weights = torch.unflatten(self._weights[:, new], 1, (self._heads, -1))
-        if self._factor is None:
-            by_prompt = torch.unflatten(scores, 1, (len(queries), -1)).transpose(0, 1)
-        else:
-            by_prompt = torch.unflatten(scores, 1, (self._heads, -1))
-        weights.copy_(torch.softmax(by_prompt, dim=2))
-        told = torch.unflatten(attention.v_proj(queries), 2, (self._heads, -1)).transpose(1, 2)
+        torch.softmax(scores, dim=1, out=self._weights[new].view_as(scores))
+        told = torch.unflatten(attention.v_proj(queries), 2, (self._heads, -1))
         # The values behind the output projection, whose bias is with the basis or the constant.
         behind = torch.unflatten(attention.out_proj.weight.T, 0, (self._heads, -1))
-        self._vectors[:, new] = (told @ behind).flatten(1, 2)
-        self._told.append(told.transpose(0, 1).flatten(1, 2))
+        self._vectors[:, new] = (told.transpose(1, 2) @ behind).flatten(1, 2)
+        self._told.append(told.permute(2, 1, 0, 3).flatten(1, 2))
         self._rows += self._step
         self._normed(index, block.norm4)
 
@@ -225,59 +222,58 @@ class _State:
         """The layer norm of tokens whose factors are known: lengths from products of factors."""
         known, constant = self._shared.norms[index], self._constants[index]
         rows = self._rows
-        weights, vectors = self._weights[:, :rows], self._vectors[:, :rows]
+        weights, vectors = self._told_rows(), self._vectors[:, :rows]
         vectors.sub_(vectors.mean(dim=2, keepdim=True))
-        gram = vectors @ vectors.transpose(1, 2)
+        gram = vectors @ vectors.mT
         squares = known.squares
         if self._factor is not None:
             squares = (squares * self._factor + 2 * known.mixed) * self._factor
             squares = squares + constant.square().sum()
-        with_constant = 2 * (vectors @ constant)[:, :, None]
+        with_constant = 2 * (vectors @ constant).T[:, :, None]
         for at, (told, seen) in enumerate(zip(self._told, known.rows, strict=True)):
             part = slice(at * self._step, (at + 1) * self._step)
             # Each pair of blocks is looked at once.
             pairs = gram[:, part, : part.stop].clone()
             pairs[:, :, : part.start] *= 2
-            products = torch.baddbmm(
-                with_constant[:, part], pairs, weights[:, : part.stop], out=self._by_prompt
-            )
-            with_basis = torch.bmm(told, seen, out=self._by_heads[0])
-            with_basis = torch.unflatten(with_basis, 1, (len(weights), -1)).transpose(0, 1)
-            by_head = torch.unflatten(products, 1, (self._heads, -1))
-            if self._factor is None:
-                by_head.add_(with_basis, alpha=2)
-            else:
-                by_head.addcmul_(with_basis, self._factor[:, None], value=2)
-            squares = squares + products.mul_(weights[:, part]).sum(dim=1, keepdim=True)
+            products = self._rooms[0].view(self._heads, -1, seen.shape[2])
+            products = torch.bmm(2 * told, seen, out=products).view_as(weights[part])
+            if self._factor is not None:
+                torch.addcmul(with_constant[part], products, self._factor, out=products)
+            _of_prompts(products).baddbmm_(pairs, _of_prompts(weights[: part.stop]))
+            squares = squares + products.mul_(weights[part]).sum(dim=0)
         inverse = torch.rsqrt(squares.clamp_(min=0) / vectors.shape[2] + norm.eps)
         weights.mul_(inverse)
         vectors.mul_(norm.weight)
         if self._factor is not None:
-            self._weights[:, rows] = inverse[:, 0]
+            self._weights[rows] = inverse
             self._vectors[:, rows] = constant * norm.weight
             self._rows += 1
         self._factor = inverse if self._factor is None else self._factor * inverse
 
-    def _score(self, seen: Tensor, fixed: Tensor, asked: Tensor, project: nn.Linear) -> Tensor:
-        """Products of (N, H, T, d) with a projection of the image.
+    def _score(
+        self, seen: Tensor, fixed: Tensor, asked: Tensor, project: nn.Linear
+    ) -> tuple[Tensor, Tensor]:
+        """Products of (H, T, N, d) with a projection of the image, and room for as many numbers.
 
         Returns:
-            (H, N * T, P) in the first block, (N, H * T, P) behind it.
+            (H, T, N, P) each.
         """
-        by_head = asked.transpose(0, 1).flatten(1, 2)
-        own = torch.bmm(by_head, seen, out=self._by_heads[0])
+        by_head = asked.flatten(1, 2)
+        size = by_head.shape[0] * by_head.shape[1] * seen.shape[2]
+        own, placed = (room[:size].view(len(by_head), -1, seen.shape[2]) for room in self._rooms)
+        shape = (*asked.shape[:3], -1)
+        torch.bmm(by_head, seen, out=own)
         if self._factor is None:
-            return own
-        placed = torch.bmm(by_head, fixed, out=self._by_heads[1])
-        own, placed = (
-            torch.unflatten(x, 1, (len(asked), -1)).transpose(0, 1) for x in (own, placed)
-        )
-        scores = self._by_prompt
-        torch.addcmul(
-            placed, own, self._factor[:, None], out=torch.unflatten(scores, 1, (self._heads, -1))
-        )
-        pairs = (asked @ self._by_head(project)).flatten(1, 2)
-        return scores.baddbmm_(pairs, self._weights[:, : self._rows])
+            return own.view(shape), placed.view(shape)
+        torch.bmm(by_head, fixed, out=placed)
+        scores = placed.view(shape).addcmul_(own.view(shape), self._factor)
+        pairs = asked.permute(2, 0, 1, 3) @ self._by_head(project)
+        of_prompts = _of_prompts(scores.view(-1, *self._factor.shape))
+        of_prompts.baddbmm_(pairs.flatten(1, 2), _of_prompts(self._told_rows()))
+        return scores, own.view(shape)
+
+    def _told_rows(self) -> Tensor:
+        return self._weights[: self._rows]
 
     def _by_head(self, project: nn.Linear) -> Tensor:
         """The rows behind a projection, (N, H, d, K)."""
@@ -285,8 +281,8 @@ class _State:
         return torch.unflatten(rows, 2, (self._heads, -1)).permute(0, 2, 3, 1)
 
     def _split(self, attention: Attention, projected: Tensor) -> Tensor:
-        """(N, T, D) as (N, H, T, d), scaled for the softmax."""
-        by_head = torch.unflatten(projected, 2, (attention.num_heads, -1)).transpose(1, 2)
+        """(N, T, D) as (H, T, N, d), scaled for the softmax."""
+        by_head = torch.unflatten(projected, 2, (attention.num_heads, -1)).permute(2, 1, 0, 3)
         scaled: Tensor = by_head * by_head.shape[3] ** -0.5
         return scaled
 
@@ -296,10 +292,13 @@ class _State:
         steps = torch.arange(side, device=corners.device)
         tokens = ((corners[:, :1, None] + steps[:, None]) * shared.across
                   + corners[:, 1:, None] + steps).flatten(1)  # fmt: skip
-        weights = self._weights[:, : self._rows].gather(
-            2, tokens[:, None].expand(-1, self._rows, -1)
-        )
-        found = weights.transpose(1, 2) @ self._vectors[:, : self._rows]
+        weights = self._told_rows().gather(2, tokens.expand(self._rows, -1, -1))
+        found = weights.permute(1, 2, 0) @ self._vectors[:, : self._rows]
         assert self._factor is not None
-        factor = self._factor[:, 0].gather(1, tokens)[:, :, None]
+        factor = self._factor.gather(1, tokens)[:, :, None]
         return found.addcmul_(shared.basis[tokens], factor) + self._behind
+
+
+def _of_prompts(rows: Tensor) -> Tensor:
+    """(K, N, P) as (N, K, P)."""
+    return rows.transpose(0, 1)
