@@ -6,7 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from dpmo_cli.geometry.points import IntArray
+
 _EDGES = ndimage.generate_binary_structure(2, 1)
+_IN_PLANE = np.zeros((3, 3, 3), dtype=np.bool_)
+_IN_PLANE[1] = _EDGES
 
 
 def component_at(mask: NDArray[np.bool_], pixel_xy: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -21,3 +25,12 @@ def component_at(mask: NDArray[np.bool_], pixel_xy: tuple[int, int]) -> NDArray[
         return mask
     component: NDArray[np.bool_] = parts == parts[y, x]
     return component
+
+
+def components_at(masks: NDArray[np.bool_], pixels_xy: IntArray) -> NDArray[np.bool_]:
+    """The parts of masks (n, h, w) connected to a pixel each, (n, 2); nothing without it."""
+    each = np.arange(len(masks))
+    parts, _ = ndimage.label(masks, _IN_PLANE)
+    own = parts[each, pixels_xy[:, 1], pixels_xy[:, 0]][:, None, None]
+    components: NDArray[np.bool_] = (parts == own) & (own > 0)
+    return components

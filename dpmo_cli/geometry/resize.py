@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmo_cli.geometry.points import FloatArray
+from dpmo_cli.geometry.points import FloatArray, IntArray
 
 
 def fitted_size(size_hw: tuple[int, int], frame_px: int) -> tuple[int, int]:
@@ -54,10 +55,10 @@ class Axis:
     first: NDArray[np.int64]
     last: NDArray[np.int64]
 
-    def rows(self, start: int, stop: int) -> tuple[NDArray[np.float32], slice]:
-        """Weights of the pixels start to stop, on only the cells that they need."""
-        cells = slice(int(self.first[start:stop].min()), int(self.last[start:stop].max()))
-        return self.weights[start:stop, cells], cells
+    def cells(self, start: int, stop: int) -> tuple[int, int]:
+        """The cells that the pixels start to stop need, half open."""
+        # Neither of the two falls from one pixel to the next.
+        return int(self.first[start]), int(self.last[stop - 1])
 
 
 @lru_cache(maxsize=16)
@@ -116,6 +117,14 @@ class Frame:
         """Cells of the mask grid per pixel of the crop, along its longer side."""
         return max(self.valid_hw) / max(self.size_hw) * self.cells / self.frame_px
 
+    def axes(self) -> tuple[Axis, Axis]:
+        """From the mask grid to the crop's pixels, down and across."""
+        down, across = (
+            composed_axis(self.cells, self.frame_px, valid, pixels)
+            for valid, pixels in zip(self.valid_hw, self.size_hw, strict=True)
+        )
+        return down, across
+
     def window_logits(
         self,
         logits: NDArray[np.float32],
@@ -137,14 +146,52 @@ class Frame:
         x0, y0, x1, y1 = window_xyxy
         if x0 >= x1 or y0 >= y1:
             return np.zeros((max(0, y1 - y0), max(0, x1 - x0)), dtype=np.float32)
-        valid_h, valid_w = self.valid_hw
-        vertical = composed_axis(self.cells, self.frame_px, valid_h, self.size_hw[0])
-        horizontal = composed_axis(self.cells, self.frame_px, valid_w, self.size_hw[1])
-        rows, row_cells = vertical.rows(y0, y1)
-        columns, column_cells = horizontal.rows(x0, x1)
-        top, left = row_cells.start - corner[1], column_cells.start - corner[0]
-        bottom, right = row_cells.stop - corner[1], column_cells.stop - corner[0]
-        if min(top, left) < 0 or bottom > logits.shape[0] or right > logits.shape[1]:
-            raise ValueError(f"logits of {logits.shape} from {corner} do not hold {window_xyxy}")
-        window = rows @ logits[top:bottom, left:right] @ columns.T
-        return np.asarray(window, dtype=np.float32)
+        down, across = self.axes()
+        (top, bottom), (left, right) = down.cells(y0, y1), across.cells(x0, x1)
+        needed = logits[max(0, top - corner[1]) : bottom - corner[1],
+                        max(0, left - corner[0]) : right - corner[0]]  # fmt: skip
+        corners = np.array([[max(left, corner[0]), max(top, corner[1])]])
+        windows = np.array([window_xyxy])
+        found: NDArray[np.float32] = upsampled([self], needed[None], windows, corners)[0]
+        return found
+
+
+def upsampled(
+    frames: Sequence[Frame],
+    logits: NDArray[np.float32],
+    windows_xyxy: IntArray,
+    corners: IntArray,
+) -> NDArray[np.float32]:
+    """Upsample logits to windows of their crops, as `Frame.window_logits` does.
+
+    Args:
+        frames: of n crops.
+        logits: (n, r, c) of the mask grids; what lies beyond a grid counts for nothing.
+        windows_xyxy: (n, 4) int64 px of the crops, half open, each with pixels.
+        corners: (n, 2) int64, columns and rows of the grids at which the logits begin.
+
+    Returns:
+        (n, h, w) float32 with the sides of the largest windows, of no meaning beyond a window.
+
+    Raises:
+        ValueError: cells that a window needs are missing.
+    """
+    sides = (windows_xyxy[:, 2:] - windows_xyxy[:, :2]).max(axis=0).tolist()
+    lengths = logits.shape[1:]
+    down, across = (
+        np.zeros((len(logits), side, length), dtype=np.float32)
+        for side, length in zip(reversed(sides), lengths, strict=True)
+    )
+    places = zip(frames, windows_xyxy.tolist(), corners.tolist(), strict=True)
+    for index, (frame, (x0, y0, x1, y1), (left, top)) in enumerate(places):
+        for weights, axis, start, stop, first in zip(
+            (down, across), frame.axes(), (y0, x0), (y1, x1), (top, left), strict=True
+        ):
+            low, high = axis.cells(start, stop)
+            if low < first or high > first + weights.shape[2]:
+                raise ValueError(
+                    f"logits of {lengths} from {(left, top)} do not hold {(x0, y0, x1, y1)}"
+                )
+            part = axis.weights[start:stop, first : first + weights.shape[2]]
+            weights[index, : part.shape[0], : part.shape[1]] = part
+    return down @ logits @ across.transpose(0, 2, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -35,28 +36,58 @@ def window_runs(
     Raises:
         ValueError: the window does not fit the mask or the frame.
     """
-    x0, y0, x1, y1 = window_xyxy
+    (runs,) = windows_runs(mask[None], np.array([window_xyxy]), size_hw)
+    return runs
+
+
+def windows_runs(
+    masks: NDArray[np.bool_], boxes_xyxy: NDArray[np.int64], size_hw: tuple[int, int]
+) -> list[NDArray[np.int64]]:
+    """Run lengths of n full frames, each empty outside a window; as `window_runs`.
+
+    Args:
+        masks: (n, h, w) bool, false beyond the windows, of which h and w are the largest sides.
+        boxes_xyxy: (n, 4) int64, where the windows lie in the frame, px, half open.
+        size_hw: height and width of the frame, px.
+
+    Raises:
+        ValueError: the windows do not fit the masks or the frame.
+    """
     height, width = size_hw
-    if mask.shape != (y1 - y0, x1 - x0) or not (0 <= x0 <= x1 <= width and 0 <= y0 <= y1 <= height):
-        raise ValueError(f"window {window_xyxy} does not fit mask {mask.shape} in frame {size_hw}")
-    total = height * width
-    columns = np.zeros((x1 - x0, y1 - y0 + 2), dtype=np.int8)
-    columns[:, 1:-1] = mask.T
-    steps = np.diff(columns, axis=1)
-    starts_column, starts_row = np.nonzero(steps == 1)
-    ends_column, ends_row = np.nonzero(steps == -1)
-    starts = (starts_column + x0) * height + starts_row + y0
-    ends = (ends_column + x0) * height + ends_row + y0
+    low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
+    fits = ((low >= 0) & (low <= high) & (high <= (width, height))).all()
+    sides = (high - low).max(axis=0).tolist()
+    if not fits or masks.shape != (len(boxes_xyxy), sides[1], sides[0]):
+        raise ValueError(
+            f"a window of {boxes_xyxy.tolist()} does not fit masks {masks.shape} in {size_hw}"
+        )
+    columns = np.zeros((len(masks), masks.shape[2], masks.shape[1] + 2), dtype=np.int8)
+    columns[:, :, 1:-1] = masks.transpose(0, 2, 1)
+    steps = np.diff(columns, axis=2)
+    of_mask, column, row = np.nonzero(steps == 1)
+    starts = (column + low[of_mask, 0]) * height + row + low[of_mask, 1]
+    _, column, row = np.nonzero(steps == -1)
+    ends = (column + low[of_mask, 0]) * height + row + low[of_mask, 1]
     # In a window of the image's full height a run at a column's foot goes on in the next column.
-    joined = starts[1:] == ends[:-1]
+    joined = (starts[1:] == ends[:-1]) & (of_mask[1:] == of_mask[:-1])
     if joined.any():
-        starts = starts[np.concatenate([[True], ~joined])]
+        of_mask, starts = (x[np.concatenate([[True], ~joined])] for x in (of_mask, starts))
         ends = ends[np.concatenate([~joined, [True]])]
-    edges = np.empty(2 * len(starts) + 2, dtype=np.int64)
-    edges[0], edges[-1] = 0, total
-    edges[1:-1:2], edges[2:-1:2] = starts, ends
-    runs = np.diff(edges)
-    return runs[:-1] if len(runs) > 1 and runs[-1] == 0 else runs
+    runs = np.empty((len(starts), 2), dtype=np.int64)
+    runs[:, 1] = ends - starts
+    runs[1:, 0] = starts[1:] - ends[:-1]
+    first = np.flatnonzero(np.diff(of_mask, prepend=-1))
+    runs[first, 0] = starts[first]
+    stops = np.cumsum(np.bincount(of_mask, minlength=len(masks)))
+    rest = np.full(len(masks), height * width)
+    rest[of_mask[stops[stops > 0] - 1]] -= ends[stops[stops > 0] - 1]
+    found = []
+    begin = 0
+    for stop, last in zip(stops.tolist(), rest.tolist(), strict=True):
+        own = runs[begin:stop].ravel()
+        found.append(np.append(own, last) if last or not len(own) else own)
+        begin = stop
+    return found
 
 
 def tighten(
@@ -76,13 +107,23 @@ def frame_rle(mask: NDArray[np.bool_], window_xyxy: WindowXYXY, size_hw: tuple[i
     return rle_of_runs(window_runs(mask, window_xyxy, size_hw), size_hw)
 
 
+def frame_rles(
+    masks: NDArray[np.bool_], boxes_xyxy: NDArray[np.int64], size_hw: tuple[int, int]
+) -> list[Rle]:
+    """Compressed COCO RLEs of full frames that are empty outside windows; see `windows_runs`."""
+    return rles_of_runs(windows_runs(masks, boxes_xyxy, size_hw), size_hw)
+
+
 def rle_of_runs(runs: NDArray[np.int64], size_hw: tuple[int, int]) -> Rle:
     """Compress alternating run lengths, zeros first, that add up to a frame of `size_hw` px."""
-    height, width = size_hw
-    packed = coco_mask.frPyObjects(
-        {"size": [height, width], "counts": runs.tolist()}, height, width
-    )
-    return {"size": [height, width], "counts": packed["counts"].decode("ascii")}
+    return rles_of_runs([runs], size_hw)[0]
+
+
+def rles_of_runs(runs: Sequence[NDArray[np.int64]], size_hw: tuple[int, int]) -> list[Rle]:
+    """Compress the run lengths of some masks of one frame; see `rle_of_runs`."""
+    size = list(size_hw)
+    packed = coco_mask.frPyObjects([{"size": size, "counts": one} for one in runs], *size_hw)
+    return [{"size": list(size), "counts": one["counts"].decode("ascii")} for one in packed]
 
 
 def run_lengths(counts: str | bytes) -> NDArray[np.int64]:

@@ -29,6 +29,8 @@ HEAD_SPREAD = 0.8
 """How far heads stray from it, as a standard deviation of the logarithm."""
 NEAR = 1.5
 """How far a mask is looked at, in radii of its disc."""
+ABSENT = -1e9
+"""Logits of cells that are not there, beyond smaller candidates beside larger ones."""
 MISSES_POINT = 0.1
 """What is left of the score of a candidate that does not hold its own point."""
 
@@ -63,6 +65,7 @@ def choose(
     radii_cells: NDArray[np.float64],
     extent: str = NNEC,
     terms: Sequence[str] = TERMS,
+    sizes: NDArray[np.int64] | None = None,
 ) -> Choice:
     """Choose one candidate for each prompt.
 
@@ -75,6 +78,8 @@ def choose(
         radii_cells: (n,) float64 discs, in cells.
         extent: what of a person a mask is to hold.
         terms: what to weigh, some of TERMS.
+        sizes: (n, 2) int64, how many columns and rows each has, and is ABSENT beyond; None where
+            all fill the array.
     """
     count, several, height, width = logits.shape
     device = logits.device
@@ -83,8 +88,12 @@ def choose(
     halves = torch.as_tensor(half_sides(radii_cells), dtype=torch.float32, device=device)
     x = (torch.arange(width, device=device) - points[:, :1])[:, None]
     y = (torch.arange(height, device=device) - points[:, 1:])[:, :, None]
-    column = points[:, 0].round().long().clamp(0, width - 1)
-    row = points[:, 1].round().long().clamp(0, height - 1)
+    if sizes is None:
+        sizes = np.tile([width, height], (count, 1))
+    last = torch.as_tensor(sizes - 1, device=device)
+    # Halves go up, wherever the logits' corner lies.
+    nearest = (points + 0.5).floor().long()
+    column, row = torch.minimum(nearest.clamp(min=0), last).unbind(dim=1)
     rows = torch.arange(count, device=device)
     disc = y**2 + x**2 <= radii**2
     # A disc smaller than a cell still has the cell of its site.
@@ -113,7 +122,8 @@ def choose(
             scores = scores * retained
         if extent == HEAD and HEAD_AREA in terms:
             # A head has a usual size.
-            area = kept.sum(dim=(2, 3)) / disc.sum(dim=(1, 2)).clamp(min=1)[:, None]
+            there = disc & (logits[:, 0] > ABSENT)
+            area = kept.sum(dim=(2, 3)) / there.sum(dim=(1, 2)).clamp(min=1)[:, None]
             off = (area.clamp(min=1e-6).log() - math.log(HEAD_OF_DISC)) / HEAD_SPREAD
             scores = scores * torch.exp(-0.5 * off**2)
         ranked = scores * torch.where(holds, 1.0, MISSES_POINT) if POINT in terms else scores

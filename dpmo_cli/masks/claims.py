@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from dpmo_cli.geometry.components import component_at
+from dpmo_cli.geometry.components import components_at
 from dpmo_cli.geometry.extents import IN_DISC
-from dpmo_cli.geometry.nnec import disc_mask, disc_windows, nearest_others
+from dpmo_cli.geometry.nnec import disc_windows, nearest_others
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites
-from dpmo_cli.geometry.resize import Frame
-from dpmo_cli.geometry.rle import WindowXYXY, tighten
+from dpmo_cli.geometry.resize import Frame, upsampled
 from dpmo_cli.geometry.tiles import Tile
+from dpmo_cli.geometry.windows import Windows, batches
 from dpmo_cli.masks import reasons
-from dpmo_cli.masks.choice import choose, half_sides
+from dpmo_cli.masks.choice import ABSENT, RAMP, choose, half_sides
 from dpmo_cli.masks.method import LOGIT, Method
-from dpmo_cli.sam.engine import Encoded, PromptEngine
+from dpmo_cli.masks.ownership import Owners, costs_of
+from dpmo_cli.masks.site_mask import SiteMask, site_masks
+from dpmo_cli.sam.engine import Answer, Encoded, PromptEngine
 
 TILES_AT_ONCE = 8
 FAR_OF_CROP = 2.0
 """Neighbours further off than this many sides of the crop are not named."""
+CELLS_AT_ONCE = 2**18
+"""Cells of answers that are chosen from together: a step takes as long for few of them."""
+LEAST_COUNT = 1e-6
+"""What a pixel of a mask counts at least, so that every mask has an area."""
 
 
 @dataclass
@@ -60,23 +70,29 @@ class Claims:
     """What the tiles of an image need, and fill in, for each of S sites.
 
     Attributes:
+        size_hw: height and width of the image, px.
         radii: (S,) float64 discs, px.
         neighbours: (S, k) int64, sites that the prompt names as not the person's.
         hints_xy: (S, h, 2) float64 px, further points of the person, NaN for none.
-        windows: what of the image `masks` and `logits` hold, px, half open.
-        masks: (h, w) bool of the window, None while nothing is claimed.
-        logits: (h, w) float32 of the window, where ownership asks for them.
+        windows: (S, 4) int64 px, half open: of the discs, and of what was claimed after that.
+        owners: who owns what was claimed; None where masks may overlap.
+        masks: of the sites where masks may overlap, None elsewhere.
+        claimed_px: (S,) int64, pixels claimed.
+        counted_px: (S,) float64, the same as they count in a score.
         scores, holds_point, ambiguous: as of `Choice`.
         sub_resolution: (S,) bool, discs of few cells of the mask grid.
         seconds: where the time is added.
     """
 
+    size_hw: tuple[int, int]
     radii: FloatArray
     neighbours: IntArray
     hints_xy: FloatArray
-    windows: list[WindowXYXY]
-    masks: list[NDArray[np.bool_] | None]
-    logits: list[NDArray[np.float32] | None]
+    windows: IntArray
+    owners: Owners | None
+    masks: list[SiteMask | None]
+    claimed_px: IntArray
+    counted_px: FloatArray
     scores: Scores
     holds_point: NDArray[np.bool_]
     ambiguous: NDArray[np.bool_]
@@ -93,21 +109,48 @@ def start_claims(
     seconds: Seconds | None,
 ) -> Claims:
     """Nothing claimed yet. `hints_xy` are of the (N,) points, of which a site's first counts."""
-    windows = disc_windows(sites.xy, radii, size_hw).tolist()
     count = len(sites)
+    owners = None
+    if method.ownership is not None:
+        holders = np.flatnonzero(sites.inside)
+        owners = Owners(size_hw, holders, sites.pixel_xy[holders])
     return Claims(
+        size_hw=size_hw,
         radii=radii,
         neighbours=nearest_others(sites.xy, method.negatives),
         hints_xy=np.zeros((count, 0, 2)) if hints_xy is None else hints_xy[sites.point_of_site],
-        windows=[(x0, y0, x1, y1) for x0, y0, x1, y1 in windows],
+        windows=disc_windows(sites.xy, radii, size_hw),
+        owners=owners,
         masks=[None] * count,
-        logits=[None] * count,
+        claimed_px=np.zeros(count, dtype=np.int64),
+        counted_px=np.zeros(count),
         scores=Scores(*(np.full(count, np.nan, dtype=np.float32) for _ in range(4))),
         holds_point=np.zeros(count, dtype=np.bool_),
         ambiguous=np.zeros(count, dtype=np.bool_),
         sub_resolution=np.zeros(count, dtype=np.bool_),
         seconds=seconds if seconds is not None else Seconds(),
     )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Answers about n prompts of a tile, and what is needed to choose among them.
+
+    Attributes:
+        tile: which.
+        frame: how its crop lies in the network's input.
+        sites: (n,) int64.
+        answer: of the engine.
+        cells_xy: (n, 2) float64 sites, cells from the answer's corners.
+        radii_cells: (n,) float64.
+    """
+
+    tile: Tile
+    frame: Frame
+    sites: IntArray
+    answer: Answer
+    cells_xy: FloatArray
+    radii_cells: FloatArray
 
 
 def claim_tiles(
@@ -118,7 +161,7 @@ def claim_tiles(
     method: Method,
     claims: Claims,
 ) -> None:
-    """Encode some tiles together and prompt each with its sites."""
+    """Encode some tiles together, prompt each with its sites, and claim what is answered."""
     begin = perf_counter()
     crops = []
     for tile in tiles:
@@ -126,18 +169,25 @@ def claim_tiles(
         crops.append(image[y0:y1, x0:x1])
     encoded = engine.encode(crops)
     claims.seconds.encode += perf_counter() - begin
+    waiting: list[_Told] = []
     for tile, embedding in zip(tiles, encoded, strict=True):
-        _decode_tile(tile, embedding, sites, engine, method, claims)
+        for told in _ask_tile(tile, embedding, sites, engine, method, claims):
+            if waiting and _cells([*waiting, told]) > CELLS_AT_ONCE:
+                _claim(waiting, sites, method, claims)
+                waiting.clear()
+            waiting.append(told)
+    if waiting:
+        _claim(waiting, sites, method, claims)
 
 
-def _decode_tile(
+def _ask_tile(
     tile: Tile,
     encoded: Encoded,
     sites: Sites,
     engine: PromptEngine,
     method: Method,
     claims: Claims,
-) -> None:
+) -> Iterator[_Told]:
     origin = np.array(tile.window_xyxy[:2])
     frame = encoded.frame
     own_xy = np.concatenate([sites.xy[tile.sites][:, None], claims.hints_xy[tile.sites]], axis=1)
@@ -156,45 +206,114 @@ def _decode_tile(
         claims.seconds.prompt += perf_counter() - begin
         if answer is None:
             return
-        begin = perf_counter()
-        members = tile.sites[answer.chunk]
-        choice = choose(
-            answer.logits,
-            answer.predicted_ious,
-            cells_xy[answer.chunk] - answer.corners,
-            radii_cells[answer.chunk],
-            method.extent,
-            method.terms,
+        chunk = answer.chunk
+        yield _Told(
+            tile,
+            frame,
+            tile.sites[chunk],
+            answer,
+            cells_xy[chunk] - answer.corners,
+            radii_cells[chunk],
         )
-        claims.scores.predicted_iou[members] = choice.predicted_iou
-        claims.scores.stability[members] = choice.stability
-        claims.scores.retained[members] = choice.retained
-        claims.scores.score[members] = choice.score
-        claims.holds_point[members] = choice.holds_point
-        claims.ambiguous[members] = choice.ambiguous
-        claims.seconds.choose += perf_counter() - begin
 
+
+def _cells(waiting: Sequence[_Told]) -> int:
+    """Cells of answers side by side."""
+    shapes = np.array([told.answer.logits.shape for told in waiting])
+    return int(shapes[:, 0].sum() * shapes[:, 1:].max(axis=0).prod())
+
+
+def _side_by_side(logits: Sequence[Tensor]) -> tuple[Tensor, IntArray]:
+    """Candidates (n, c, h, w) in one array, and the columns and rows (n, 2) that each has."""
+    high, wide = (max(one.shape[axis] for one in logits) for axis in (2, 3))
+    padded = [
+        functional.pad(one, (0, wide - one.shape[3], 0, high - one.shape[2]), value=ABSENT)
+        for one in logits
+    ]
+    sizes = [[one.shape[3], one.shape[2]] for one in logits for _ in one]
+    return torch.cat(padded), np.array(sizes)
+
+
+def _claim(waiting: Sequence[_Told], sites: Sites, method: Method, claims: Claims) -> None:
+    """Choose among what the network answered, clip it, and claim it."""
+    begin = perf_counter()
+    members = np.concatenate([told.sites for told in waiting])
+    logits, sizes = _side_by_side([told.answer.logits for told in waiting])
+    choice = choose(
+        logits,
+        torch.cat([told.answer.predicted_ious for told in waiting]),
+        np.concatenate([told.cells_xy for told in waiting]),
+        np.concatenate([told.radii_cells for told in waiting]),
+        method.extent,
+        method.terms,
+        sizes,
+    )
+    for name, values in vars(claims.scores).items():
+        values[members] = getattr(choice, name)
+    claims.holds_point[members] = choice.holds_point
+    claims.ambiguous[members] = choice.ambiguous
+    claims.seconds.choose += perf_counter() - begin
+
+    begin = perf_counter()
+    frames = [told.frame for told in waiting for _ in told.sites]
+    corners = np.concatenate([told.answer.corners for told in waiting])
+    tiles = np.array([told.tile.window_xyxy for told in waiting for _ in told.sites])
+    boxes = claims.windows[members] if method.extent in IN_DISC else tiles
+    origins = np.tile(tiles[:, :2], 2)
+    claims.seconds.clip += perf_counter() - begin
+    for part in batches(boxes):
         begin = perf_counter()
-        corners = answer.corners.tolist()
-        for index, logits, (column, row) in zip(
-            members.tolist(), choice.logits, corners, strict=True
-        ):
-            window = claims.windows[index] if method.extent in IN_DISC else tile.window_xyxy
-            x0, y0, x1, y1 = window
-            inside = (x0 - origin[0], y0 - origin[1], x1 - origin[0], y1 - origin[1])
-            values = frame.window_logits(logits, inside, (column, row))
-            own = own_pixel(sites, index, window)
-            claim = clipped(
-                values, sites.xy[index], float(claims.radii[index]), own, window, method
-            )
-            if claim is None or not claim.any():
-                continue
-            claims.masks[index], claims.windows[index] = tight, box = tighten(claim, window)
-            if method.ownership == LOGIT:
-                left, top = box[0] - x0, box[1] - y0
-                rows, columns = tight.shape
-                claims.logits[index] = values[top : top + rows, left : left + columns].copy()
+        windows, chosen = Windows(boxes[part]), members[part]
+        values = upsampled(
+            [frames[index] for index in part],
+            choice.logits[part],
+            boxes[part] - origins[part],
+            corners[part],
+        )
+        squares = windows.squared_distances(sites.xy[chosen])
+        own_xy = sites.pixel_xy[chosen] - boxes[part, :2]
+        masks = clipped(values, squares, claims.radii[chosen], own_xy, windows, method)
         claims.seconds.clip += perf_counter() - begin
+        _take(claims, chosen, masks, values, squares, windows, method)
+
+
+def _take(
+    claims: Claims,
+    members: IntArray,
+    masks: NDArray[np.bool_],
+    logits: NDArray[np.float32],
+    squares: FloatArray,
+    windows: Windows,
+    method: Method,
+) -> None:
+    """Note clipped masks (n, h, w) as the claims of sites."""
+    begin = perf_counter()
+    claims.claimed_px[members] = masks.sum(axis=(1, 2))
+    claims.counted_px[members] = counting_px(masks, logits if method.ownership == LOGIT else None)
+    if claims.owners is not None:
+        assert method.ownership is not None
+        costs = costs_of(method.ownership, squares, claims.radii[members], logits)
+        claims.owners.claim(members, masks, costs, windows)
+        claims.seconds.own += perf_counter() - begin
+    else:
+        for member, mask in zip(
+            members.tolist(), site_masks(masks, windows, claims.size_hw), strict=True
+        ):
+            claims.masks[member] = mask
+        claims.seconds.rle += perf_counter() - begin
+    claims.windows[members] = windows.around(masks)
+
+
+def counting_px(masks: NDArray[np.bool_], logits: NDArray[np.float32] | None) -> FloatArray:
+    """Pixels of masks (n, h, w) as they count in scores, (n,); all alike without logits.
+
+    Those whose logit is hardly above zero count for less, so that rounding moves a score by as
+    little as it moves the logits.
+    """
+    if logits is None:
+        return np.asarray(masks.sum(axis=(1, 2), dtype=np.float64))
+    counts = np.clip(logits / np.float32(RAMP), np.float32(LEAST_COUNT), np.float32(1))
+    return np.asarray(np.where(masks, counts, 0).sum(axis=(1, 2), dtype=np.float64))
 
 
 def squares_round(
@@ -240,35 +359,29 @@ def prompts_of(
 
 def clipped(
     logits: NDArray[np.float32],
-    centre_xy: FloatArray,
-    radius_px: float,
-    own: tuple[int, int],
-    window_xyxy: WindowXYXY,
+    squares: FloatArray,
+    radii_px: FloatArray,
+    own_xy: IntArray,
+    windows: Windows,
     method: Method,
-) -> NDArray[np.bool_] | None:
-    """The part of a mask that its disc holds and that is connected to its point.
+) -> NDArray[np.bool_]:
+    """The parts of n masks that their discs hold and that are connected to their points.
 
     Args:
-        logits: (h, w) float32 of the window; above zero is mask.
-        centre_xy: (2,) of the disc, px of the image.
-        radius_px: of the disc.
-        own: column and row of the point's pixel in the window.
-        window_xyxy: the window in the image.
+        logits: (n, h, w) float32 of the windows; above zero is mask.
+        squares: (n, h, w) float64, squared distances of the pixels to the discs' centres.
+        radii_px: (n,) of the discs.
+        own_xy: (n, 2) int64, columns and rows of the points' pixels in the windows.
+        windows: in the image.
         method: whether discs bound masks, and whether only the connected part counts.
 
     Returns:
-        (h, w) bool; None where nothing is connected to the point.
+        (n, h, w) bool; where nothing is connected to the point, nothing.
     """
-    mask = logits > 0
+    masks = (logits > 0) & windows.inside
     if method.extent in IN_DISC:
-        disc = disc_mask(centre_xy, radius_px, window_xyxy)
+        discs = squares <= radii_px[:, None, None] ** 2
         # A disc smaller than a pixel still has the pixel of its site.
-        disc[own[1], own[0]] = True
-        mask &= disc
-    return component_at(mask, own) if method.connected else mask
-
-
-def own_pixel(sites: Sites, index: int, window_xyxy: WindowXYXY) -> tuple[int, int]:
-    """The pixel that a site holds, in its window."""
-    x, y = sites.pixel_xy[index].tolist()
-    return x - window_xyxy[0], y - window_xyxy[1]
+        discs[np.arange(len(discs)), own_xy[:, 1], own_xy[:, 0]] = True
+        masks &= discs
+    return components_at(masks, own_xy) if method.connected else masks

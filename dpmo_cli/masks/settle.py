@@ -10,20 +10,17 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from dpmo_cli.geometry.components import component_at
+from dpmo_cli.geometry.components import components_at
 from dpmo_cli.geometry.extents import IN_DISC
 from dpmo_cli.geometry.points import FloatArray, Sites
-from dpmo_cli.geometry.rle import Rle, WindowXYXY, frame_rle, tighten
+from dpmo_cli.geometry.rle import Rle
+from dpmo_cli.geometry.windows import Windows, batches
 from dpmo_cli.masks import reasons
-from dpmo_cli.masks.choice import RAMP
-from dpmo_cli.masks.claims import Claims, Scores, Seconds, own_pixel
-from dpmo_cli.masks.method import NEAREST, RATIO, Method
-from dpmo_cli.masks.ownership import Cost, distance_cost, logit_cost, own_pixels
+from dpmo_cli.masks.claims import Claims, Scores, Seconds, counting_px
+from dpmo_cli.masks.method import LOGIT, Method
 from dpmo_cli.masks.score import FEATURES, features
+from dpmo_cli.masks.site_mask import SiteMask, site_masks
 from dpmo_cli.sam.engine import PromptEngine
-
-LEAST_COUNT = 1e-6
-"""What a pixel of a mask counts at least, so that every mask has an area."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +62,6 @@ class Asked:
     claims: Claims
     tiles: int
     pending: list[Future[Seconds]]
-
-
-@dataclass(frozen=True)
-class SiteMask:
-    """The mask of one site.
-
-    Attributes:
-        rle: COCO run lengths of the full frame.
-        bbox_xywh: box of the mask's pixels, px.
-        area_px: number of its pixels.
-    """
-
-    rle: Rle
-    bbox_xywh: tuple[int, int, int, int]
-    area_px: int
 
 
 @dataclass(frozen=True)
@@ -126,8 +108,8 @@ def settle(asked: Asked, engine: PromptEngine, method: Method) -> SegmentedImage
     sites, discs, claims = asked.sites, asked.discs, asked.claims
     for part in asked.pending:
         claims.seconds.add(part.result())
-    masks, areas = _own(sites, claims, asked.size_hw, method)
-    evidence = _evidence(claims, areas)
+    masks, counted_px = _own(sites, claims, method)
+    evidence = _evidence(claims, counted_px)
     if engine.calibration is not None and method.extent in engine.calibration.curves:
         masked = ~np.isnan(evidence[:, 0])
         expected = engine.calibration.expected_iou(evidence[masked], method.extent)
@@ -149,92 +131,54 @@ def settle(asked: Asked, engine: PromptEngine, method: Method) -> SegmentedImage
     )
 
 
-def _own(
-    sites: Sites, claims: Claims, size_hw: tuple[int, int], method: Method
-) -> tuple[list[SiteMask | None], FloatArray]:
-    """Share the pixels out and write what each site owns as run lengths.
+def _own(sites: Sites, claims: Claims, method: Method) -> tuple[list[SiteMask | None], FloatArray]:
+    """Write what each site owns as run lengths.
 
     Returns:
-        The masks, and (S, 2) float64, the pixels that each owns and that it had claimed, as they
-        count in a score; zero without a mask.
+        The masks, and (S,) float64, the pixels that each owns as they count in a score; zero
+        without a mask.
     """
-    begin = perf_counter()
-    owner = None
-    if method.ownership is not None:
-        owner = own_pixels(
-            claims.masks,
-            claims.windows,
-            _cost(sites, claims, method.ownership),
-            np.flatnonzero(sites.inside),
-            sites.pixel_xy,
-            size_hw,
-        )
-    claims.seconds.own += perf_counter() - begin
-    begin = perf_counter()
-    masks: list[SiteMask | None] = []
-    areas = np.zeros((len(sites), 2))
-    for index, (claim, window) in enumerate(zip(claims.masks, claims.windows, strict=True)):
-        owned = claim
-        if claim is not None and owner is not None:
-            x0, y0, x1, y1 = window
-            owned = owner[y0:y1, x0:x1] == index
-            # A claim that nobody contested is connected already.
-            if method.connected and not np.array_equal(owned, claim):
-                owned = component_at(owned, own_pixel(sites, index, window))
-        if owned is None or not owned.any():
-            masks.append(None)
-        else:
-            masks.append(_site_mask(owned, window, size_hw))
-            areas[index] = _counting_px(owned, claim, claims.logits[index])
-    claims.seconds.rle += perf_counter() - begin
-    return masks, areas
+    if claims.owners is None:
+        return claims.masks, claims.counted_px
+    masks: list[SiteMask | None] = [None] * len(sites)
+    counted = np.zeros(len(sites))
+    claimants = np.flatnonzero(claims.claimed_px)
+    for part in batches(claims.windows[claimants]):
+        begin = perf_counter()
+        members = claimants[part]
+        windows = Windows(claims.windows[members])
+        owned = claims.owners.owned(members, windows)
+        # A claim that nobody contested is connected already.
+        contested = owned.sum(axis=(1, 2)) != claims.claimed_px[members]
+        if method.connected and contested.any():
+            own_xy = sites.pixel_xy[members] - windows.boxes_xyxy[:, :2]
+            owned[contested] = components_at(owned[contested], own_xy[contested])
+        logits = None
+        if method.ownership == LOGIT:
+            squares = windows.squared_distances(sites.xy[members])
+            logits = claims.owners.logits(windows, squares, claims.radii[members])
+        counted[members] = counting_px(owned, logits)
+        claims.seconds.own += perf_counter() - begin
+        begin = perf_counter()
+        found = site_masks(owned, windows, claims.size_hw)
+        for member, mask in zip(members.tolist(), found, strict=True):
+            masks[member] = mask
+        claims.seconds.rle += perf_counter() - begin
+    return masks, counted
 
 
-def _counting_px(
-    owned: NDArray[np.bool_],
-    claim: NDArray[np.bool_] | None,
-    logits: NDArray[np.float32] | None,
-) -> tuple[float, float]:
-    """Pixels owned and claimed; those whose logit is hardly above zero count for less.
-
-    So rounding moves a score by as little as it moves the logits.
-    """
-    assert claim is not None
-    if logits is None:
-        return float(owned.sum()), float(claim.sum())
-    counts = np.clip(logits.astype(np.float64) / RAMP, LEAST_COUNT, 1)
-    return float(counts[owned].sum()), float(counts[claim].sum())
-
-
-def _evidence(claims: Claims, areas: FloatArray) -> FloatArray:
+def _evidence(claims: Claims, counted_px: FloatArray) -> FloatArray:
     """What the score of each site's mask is made of: (S, k) float64, NaN without a mask."""
-    masked = areas[:, 0] > 0
-    evidence = np.full((len(areas), len(FEATURES)), np.nan)
+    masked = counted_px > 0
+    evidence = np.full((len(counted_px), len(FEATURES)), np.nan)
     evidence[masked] = features(
         claims.scores.predicted_iou[masked],
         claims.scores.stability[masked],
-        areas[masked, 0],
-        areas[masked, 1],
+        counted_px[masked],
+        claims.counted_px[masked],
         claims.radii[masked],
     )
     return evidence
-
-
-def _cost(sites: Sites, claims: Claims, ownership: str) -> Cost:
-    if ownership == NEAREST:
-        return distance_cost(sites.xy)
-    if ownership == RATIO:
-        return distance_cost(sites.xy, claims.radii)
-    return logit_cost(claims.logits, claims.windows, sites.xy, claims.radii)
-
-
-def _site_mask(
-    mask: NDArray[np.bool_], window_xyxy: WindowXYXY, size_hw: tuple[int, int]
-) -> SiteMask:
-    tight, window = tighten(mask, window_xyxy)
-    x0, y0, x1, y1 = window
-    rle = frame_rle(tight, window, size_hw)
-    return SiteMask(rle, (x0, y0, x1 - x0, y1 - y0), int(tight.sum()))
 
 
 def _reasons(

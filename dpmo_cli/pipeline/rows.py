@@ -15,7 +15,8 @@ from dpmo_cli.evaluation.boxes import box_windows
 from dpmo_cli.geometry.extents import HEAD, IN_DISC
 from dpmo_cli.geometry.rle import rle_window
 from dpmo_cli.masks import reasons
-from dpmo_cli.masks.settle import SegmentedImage, SiteMask
+from dpmo_cli.masks.settle import SegmentedImage
+from dpmo_cli.masks.site_mask import SiteMask
 from dpmo_cli.outputs import schema
 
 

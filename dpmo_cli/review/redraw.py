@@ -13,10 +13,11 @@ from dpmo_cli.geometry.extents import IN_DISC
 from dpmo_cli.geometry.nnec import disc_mask, disc_windows, nearest_others
 from dpmo_cli.geometry.points import FloatArray, group_points
 from dpmo_cli.geometry.rle import WindowXYXY
+from dpmo_cli.geometry.windows import Windows
 from dpmo_cli.masks.choice import Choice, choose
 from dpmo_cli.masks.claims import prompts_of
-from dpmo_cli.masks.method import LOGIT, NEAREST, Method
-from dpmo_cli.masks.ownership import Cost, distance_cost, logit_cost
+from dpmo_cli.masks.method import LOGIT, RATIO, Method
+from dpmo_cli.masks.ownership import costs_of
 from dpmo_cli.masks.segment import discs_of, plan_tiles
 from dpmo_cli.outputs.schema import INVALID, REJECTED
 from dpmo_cli.review.people import pixel_of
@@ -123,17 +124,15 @@ class Redraw:
         rivals = self._rivals(mask)
         if not rivals:
             return mask
-        cost = self._cost([point_id for point_id, _ in rivals], logits, window)
+        mine, *costs = self._costs([point_id for point_id, _ in rivals], logits, window)
         lost = np.zeros_like(mask.pixels)
-        x0, y0 = mask.window_xyxy[:2]
-        for number, (_, theirs) in enumerate(rivals, start=1):
+        x0, y0, x1, y1 = mask.window_xyxy
+        left, top = window[:2]
+        here = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+        for (_, theirs), cost in zip(rivals, costs, strict=True):
             shared = mask.within(theirs)
-            if shared is None:
-                continue
-            rows, columns = np.nonzero(shared)
-            pixels = np.stack([columns + x0, rows + y0], axis=1)
-            mine = cost(np.zeros(len(pixels), dtype=np.int64), pixels)
-            lost[rows, columns] |= mine >= cost(np.full(len(pixels), number), pixels)
+            if shared is not None:
+                lost |= shared & (mine[here] >= cost[here])
         return PlacedMask.of_pixels(mask.pixels & ~lost, mask.window_xyxy)
 
     def _rivals(self, mask: PlacedMask) -> list[tuple[int, PlacedMask]]:
@@ -150,26 +149,27 @@ class Redraw:
         rivals.sort(key=lambda one: math.dist(people.seen_xy(one[0]), self.asked.xy))
         return rivals[:RIVALS]
 
-    def _cost(self, rivals: Sequence[int], logits: NDArray[np.float32], window: WindowXYXY) -> Cost:
-        """What a pixel costs this person, 0, and its rivals, from 1 on, by the run's rule."""
+    def _costs(
+        self, rivals: Sequence[int], logits: NDArray[np.float32], window: WindowXYXY
+    ) -> NDArray[np.float32]:
+        """What the pixels of a window cost this person and its rivals, by the run's rule."""
         people = self.asked.people
         rivals_xy = people.xy[list(rivals)]
         sites_xy = np.concatenate([[self.asked.xy], rivals_xy])
         radii = np.array([self._radius, *(people.radius_px(one) for one in rivals)])
-        if self.method.ownership == NEAREST:
-            return distance_cost(sites_xy)
-        if self.method.ownership != LOGIT:
-            return distance_cost(sites_xy, radii)
-        # Of each rival the network is told that this person is somebody else.
-        own = np.broadcast_to(np.array(self.asked.xy), rivals_xy.shape)
-        prompt, labels = prompts_of(
-            rivals_xy[:, None] - self._origin, own[:, None] - self._origin, self.encoded.frame
-        )
-        values: list[NDArray[np.float32] | None] = [logits]
-        for answer in self.engine.prompt(self.encoded, prompt, labels, self.method.extent):
-            choice = self._choice(answer, prompt[answer.chunk, 0], radii[1:][answer.chunk])
-            values += [self._upsampled(one, window) for one in choice.logits]
-        return logit_cost(values, [window] * len(values), sites_xy, radii)
+        rule = self.method.ownership or RATIO
+        values = [logits]
+        if rule == LOGIT:
+            # Of each rival the network is told that this person is somebody else.
+            own = np.broadcast_to(np.array(self.asked.xy), rivals_xy.shape)
+            prompt, labels = prompts_of(
+                rivals_xy[:, None] - self._origin, own[:, None] - self._origin, self.encoded.frame
+            )
+            for answer in self.engine.prompt(self.encoded, prompt, labels, self.method.extent):
+                choice = self._choice(answer, prompt[answer.chunk, 0], radii[1:][answer.chunk])
+                values += [self._upsampled(one, window) for one in choice.logits]
+        squares = Windows(np.array([window] * len(sites_xy))).squared_distances(sites_xy)
+        return costs_of(rule, squares, radii, np.stack(values))
 
     def _choice(self, answer: Answer, points_xy: FloatArray, radii_px: FloatArray) -> Choice:
         """The candidates that the method chooses for points of the crop."""

@@ -13,6 +13,7 @@ from dpmo_cli.evaluation.truth import TruthScene, discs_at_points
 from dpmo_cli.geometry.extents import HEAD, IN_DISC
 from dpmo_cli.geometry.nnec import disc_mask, disc_windows
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites, group_points
+from dpmo_cli.geometry.windows import Windows
 from dpmo_cli.masks.claims import clipped
 from dpmo_cli.masks.method import Method
 from dpmo_cli.rps.asking import Asked
@@ -181,8 +182,11 @@ class _Judge:
         own = column - left, row - top
         if not (0 <= own[0] < right - left and 0 <= own[1] < bottom - top):
             return 0.0, False
-        mask = clipped(values, xy, radius_px, own, window, self.method)
-        if mask is None:
+        windows = Windows(np.array([window]))
+        squares = windows.squared_distances(xy[None])
+        radii, pixels = np.array([radius_px]), np.array([own])
+        (mask,) = clipped(values[None], squares, radii, pixels, windows, self.method)
+        if not mask.any():
             return 0.0, False
         labels = self.labels[top:bottom, left:right][mask]
         common = int((labels == person).sum())

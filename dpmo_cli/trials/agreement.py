@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from dpmo_cli.geometry.nnec import disc_mask
-from dpmo_cli.geometry.rle import WindowXYXY
+from dpmo_cli.geometry.rle import WindowXYXY, rle_window
 from dpmo_cli.geometry.tiles import Tile
-from dpmo_cli.masks.claims import Claims, claim_tiles, own_pixel
+from dpmo_cli.masks.claims import Claims, claim_tiles
 from dpmo_cli.masks.settle import SegmentedImage
 from dpmo_cli.trials.crowd import Crowd
 from dpmo_cli.trials.networks import Remembering
@@ -51,7 +51,7 @@ class Agreement:
 
 def our_claims(crowd: Crowd, tiles: Sequence[Tile], engine: Remembering) -> Claims:
     """What the sites of some tiles claim: all pixels of their masks that their discs hold."""
-    method = replace(crowd.method, connected=False)
+    method = replace(crowd.method, connected=False, ownership=None)
     claims = crowd.claims(method)
     claim_tiles(crowd.image, list(tiles), crowd.sites, engine, method, claims)
     return claims
@@ -63,7 +63,7 @@ def compare(crowd: Crowd, claims: Claims, parts: Sequence[Prompts], stock: Stock
     Our choice among the candidates is not SAM's, so a claim is held against the candidate that it
     fits best: had it come from another one, its pixels would say so.
     """
-    windows = crowd.claims(crowd.method).windows
+    windows = crowd.claims(crowd.method).windows.tolist()
     masks = pixels = flips = 0
     largest = 0.0
     for part in parts:
@@ -76,8 +76,8 @@ def compare(crowd: Crowd, claims: Claims, parts: Sequence[Prompts], stock: Stock
             for site, of_site in zip(chunk.sites.tolist(), logits, strict=True):
                 window = windows[site]
                 disc = disc_mask(crowd.sites.xy[site], float(claims.radii[site]), window)
-                column, row = own_pixel(crowd.sites, site, window)
-                disc[row, column] = True
+                x, y = crowd.sites.pixel_xy[site].tolist()
+                disc[y - window[1], x - window[0]] = True
                 there = _part_of(of_site, window, chunk.window_xyxy)
                 differing = (there > 0) & disc ^ _claimed(claims, site, window)
                 best = int(differing.sum(axis=(1, 2)).argmin())
@@ -104,8 +104,8 @@ def _claimed(claims: Claims, site: int, window_xyxy: WindowXYXY) -> NDArray[np.b
     found = np.zeros((y1 - y0, x1 - x0), dtype=np.bool_)
     claim = claims.masks[site]
     if claim is not None:
-        left, top, right, bottom = claims.windows[site]
-        found[top - y0 : bottom - y0, left - x0 : right - x0] = claim
+        pixels, (left, top, right, bottom) = rle_window(claim.rle)
+        found[top - y0 : bottom - y0, left - x0 : right - x0] = pixels
     return found
 
 

@@ -12,7 +12,8 @@ from scipy import ndimage
 
 from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.segment import segment_image
-from dpmo_cli.masks.settle import SegmentedImage, SiteMask
+from dpmo_cli.masks.settle import SegmentedImage
+from dpmo_cli.masks.site_mask import SiteMask
 from dpmo_cli.sam.engine import PromptEngine
 
 Points = Sequence[tuple[float, float]] | NDArray[np.float64]

@@ -10,16 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dpmo_cli.geometry.components import component_at
+from dpmo_cli.geometry.components import component_at, components_at
 from dpmo_cli.geometry.rle import WindowXYXY
-from dpmo_cli.masks.ownership import (
-    DISTANCE_PRICE,
-    NOBODY,
-    Cost,
-    distance_cost,
-    logit_cost,
-    own_pixels,
-)
+from dpmo_cli.geometry.windows import Windows
+from dpmo_cli.masks.method import LOGIT, NEAREST, RATIO
+from dpmo_cli.masks.ownership import DISTANCE_PRICE, Owners, costs_of
+
+NOBODY = -1
+
+
+def owner_of_pixels(owners: Owners, count: int, size_hw: tuple[int, int]) -> NDArray[np.int64]:
+    """(H, W) sites, as told site by site; NOBODY where there is none."""
+    found = np.full(size_hw, NOBODY)
+    whole = Windows(np.array([[0, 0, size_hw[1], size_hw[0]]]))
+    for site in range(count):
+        (owned,) = owners.owned(np.array([site]), whole)
+        assert (found[owned] == NOBODY).all()
+        found[owned] = site
+    return found
 
 
 @dataclass(frozen=True)
@@ -32,19 +40,20 @@ class Case:
     holders: NDArray[np.int64]
     size_hw: tuple[int, int]
 
-    def owner(self) -> NDArray[np.int32]:
-        windowed = [
-            None if claim is None else claim[y0:y1, x0:x1]
-            for claim, (x0, y0, x1, y1) in zip(self.claims, self.windows, strict=True)
-        ]
-        return own_pixels(
-            windowed,
-            self.windows,
-            distance_cost(self.sites_xy),
-            self.holders,
-            np.rint(self.sites_xy).astype(np.int64),
-            self.size_hw,
-        )
+    def owner(self) -> NDArray[np.int64]:
+        """The owners of all pixels, NOBODY where there is none."""
+        pixels = np.rint(self.sites_xy).astype(np.int64)
+        owners = Owners(self.size_hw, self.holders, pixels[self.holders])
+        for index, (claim, box) in enumerate(zip(self.claims, self.windows, strict=True)):
+            if claim is None or box[0] == box[2] or box[1] == box[3]:
+                continue
+            x0, y0, x1, y1 = box
+            windows = Windows(np.array([box]))
+            squares = windows.squared_distances(self.sites_xy[[index]])
+            owners.claim(
+                np.array([index]), claim[None, y0:y1, x0:x1], squares.astype(np.float32), windows
+            )
+        return owner_of_pixels(owners, len(self.sites_xy), self.size_hw)
 
     def distances(self) -> NDArray[np.float64]:
         """Squared distance of each pixel to each claimant, infinite for others: (S, H, W)."""
@@ -112,7 +121,6 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(max_examples=150)
 def test_equals_the_definition(case: Case) -> None:
     owner = case.owner()
-    assert owner.dtype == np.int32
     assert (owner == case.expected()).all()
 
 
@@ -170,15 +178,8 @@ def test_a_site_that_claims_nothing(holders: list[int], expected: list[list[int]
 
 
 def test_no_sites() -> None:
-    owner = own_pixels(
-        [],
-        [],
-        distance_cost(np.zeros((0, 2))),
-        np.zeros(0, np.int64),
-        np.zeros((0, 2), np.int64),
-        (2, 3),
-    )
-    assert owner.tolist() == [[NOBODY] * 3] * 2
+    owners = Owners((2, 3), np.zeros(0, np.int64), np.zeros((0, 2), np.int64))
+    assert (owner_of_pixels(owners, 1, (2, 3)) == NOBODY).all()
 
 
 MASK = np.array(
@@ -216,39 +217,75 @@ def test_a_mask_in_one_piece_is_its_component(mask: NDArray[np.bool_]) -> None:
     assert (found == mask).all()
 
 
-def two_claims(cost: Cost) -> list[int]:
-    """Owners of a row of nine pixels that the sites at 1 and 7 both claim."""
-    claim = np.ones((1, 9), dtype=np.bool_)
-    windows: list[WindowXYXY] = [(0, 0, 9, 1)] * 2
-    pixels = np.array([[1, 0], [7, 0]])
-    owner = own_pixels([claim, claim], windows, cost, np.arange(2), pixels, (1, 9))
-    return owner[0].tolist()
+@pytest.mark.parametrize("pixels", [[(0, 0), (4, 1), (2, 2), (2, 0)]])
+def test_components_of_several_masks(pixels: list[tuple[int, int]]) -> None:
+    masks = np.stack([MASK] * len(pixels))
+    found = components_at(masks, np.array(pixels))
+    for component, pixel in zip(found, pixels, strict=True):
+        alone = component_at(MASK, pixel)
+        assert (component == (np.zeros_like(MASK) if alone is None else alone)).all()
 
 
 ROW = np.array([[1.0, 0.0], [7.0, 0.0]])
 
 
+def two_claims(
+    rule: str, radii: tuple[float, float] = (6.0, 6.0), logits: tuple[float, float] = (0.0, 0.0)
+) -> list[int]:
+    """Owners of a row of nine pixels that the sites at 1 and 7 both claim."""
+    windows = Windows(np.array([[0, 0, 9, 1]] * 2))
+    values = np.broadcast_to(np.array(logits, np.float32)[:, None, None], (2, 1, 9))
+    costs = costs_of(rule, windows.squared_distances(ROW), np.array(radii), values)
+    pixels = ROW.astype(np.int64)
+    owners = Owners((1, 9), np.arange(2), pixels)
+    owners.claim(np.arange(2), np.ones((2, 1, 9), np.bool_), costs, windows)
+    return owner_of_pixels(owners, 2, (1, 9))[0].tolist()
+
+
 def test_the_least_share_of_the_radius() -> None:
     # Radii 2 and 4: the border lies at a third of the way, where 2 / 2 equals 4 / 4.
-    assert two_claims(distance_cost(ROW, np.array([2.0, 4.0]))) == [0] * 4 + [1] * 5
+    assert two_claims(RATIO, radii=(2.0, 4.0)) == [0] * 4 + [1] * 5
 
 
 def test_the_highest_logit_less_the_distance() -> None:
-    flat = np.zeros((1, 9), dtype=np.float32)
-    windows: list[WindowXYXY] = [(0, 0, 9, 1)] * 2
-    radii = np.array([6.0, 6.0])
-    even = two_claims(logit_cost([flat, flat], windows, ROW, radii))
-    assert even == two_claims(distance_cost(ROW)) == [0] * 5 + [1] * 4
+    assert two_claims(LOGIT) == two_claims(NEAREST) == [0] * 5 + [1] * 4
     # A step of one pixel costs a sixth of the price; the second is surer by two and a half steps.
-    surer = flat + np.float32(2.5 * DISTANCE_PRICE / 6)
-    assert two_claims(logit_cost([flat, surer], windows, ROW, radii)) == [0] * 3 + [1] * 6
+    assert two_claims(LOGIT, logits=(0.0, 2.5 * DISTANCE_PRICE / 6)) == [0] * 3 + [1] * 6
 
 
-def test_a_window_of_logits_lies_where_its_claim_does() -> None:
-    claims = [np.ones((1, 5), dtype=np.bool_), np.ones((1, 5), dtype=np.bool_)]
-    windows: list[WindowXYXY] = [(0, 2, 5, 3), (3, 2, 8, 3)]
-    logits = [np.zeros((1, 5), np.float32), np.array([[9, -9, 0, 0, 0]], np.float32)]
+def test_claims_lie_where_their_windows_do() -> None:
+    """Windows of two sizes, side by side: what pads the smaller one claims nothing."""
+    windows = Windows(np.array([[0, 2, 5, 3], [3, 1, 8, 3]]))
+    logits = np.zeros((2, 2, 5), np.float32)
+    logits[1, 1, :2] = 9, -9
+    masks = np.ones((2, 2, 5), np.bool_)
     sites = np.array([[0.0, 2.0], [7.0, 2.0]])
-    cost = logit_cost(logits, windows, sites, np.array([7.0, 7.0]))
-    owner = own_pixels(claims, windows, cost, np.arange(2), sites.astype(np.int64), (4, 8))
-    assert owner[2].tolist() == [0, 0, 0, 1, 0, 1, 1, 1]
+    radii = np.array([7.0, 7.0])
+    squares = windows.squared_distances(sites)
+    owners = Owners((4, 8), np.arange(2), sites.astype(np.int64))
+    owners.claim(np.arange(2), masks, costs_of(LOGIT, squares, radii, logits), windows)
+    found = owner_of_pixels(owners, 2, (4, 8))
+    assert found.tolist() == [
+        [-1] * 8,
+        [-1, -1, -1, 1, 1, 1, 1, 1],
+        [0, 0, 0, 1, 0, 1, 1, 1],
+        [-1] * 8,
+    ]
+    # Of what they won, owners know their logits again; what is held is beyond doubt.
+    (_, told), (_, owned) = (
+        owners.logits(windows, squares, radii),
+        owners.owned(np.arange(2), windows),
+    )
+    assert owned[1].tolist() == [True, False, True, True, True]
+    assert told[1][owned[1]].tolist() == pytest.approx([9, 0, 0, np.inf], abs=1e-6)
+
+
+def test_order_of_ties() -> None:
+    """The first site gets what costs the same, though it claims last."""
+    windows = Windows(np.array([[0, 0, 2, 1]]))
+    owners = Owners((1, 2), np.zeros(0, np.int64), np.zeros((0, 2), np.int64))
+    for site in (4, 2, 3):
+        owners.claim(
+            np.array([site]), np.ones((1, 1, 2), np.bool_), np.ones((1, 1, 2), np.float32), windows
+        )
+    assert owner_of_pixels(owners, 5, (1, 2)).tolist() == [[2, 2]]

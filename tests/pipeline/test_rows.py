@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 
 from dpmo_cli.datasets.base import Heads
 from dpmo_cli.masks.method import Method
-from dpmo_cli.masks.ownership import NOBODY
 from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.outputs.schema import RECORD_SCHEMA, annotation_id
 from dpmo_cli.pipeline.rows import failed_rows, hidden_points, segmented_rows
@@ -141,8 +139,10 @@ def test_ids_of_masks_do_not_depend_on_other_points() -> None:
 def test_a_mask_that_neighbours_own_is_empty_but_keeps_its_scores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    nobodys = partial(np.full, fill_value=NOBODY, dtype=np.int32)
-    monkeypatch.setattr("dpmo_cli.masks.settle.own_pixels", lambda *about: nobodys(about[-1]))
+    monkeypatch.setattr(
+        "dpmo_cli.masks.ownership.Owners.owned",
+        lambda self, sites, windows: np.zeros_like(windows.inside),
+    )
     (row,) = _rows(_heads([(10, 10)]))
     assert row["status"] == "empty"
     assert "no_pixels" in row["reasons"]

@@ -11,9 +11,10 @@ import torch
 from segment_anything import SamPredictor
 
 from dpmo_cli.geometry.rle import rle_window
+from dpmo_cli.geometry.windows import Windows
 from dpmo_cli.masks.method import default_method
 from dpmo_cli.masks.segment import segment_image
-from dpmo_cli.masks.settle import SiteMask
+from dpmo_cli.masks.site_mask import SiteMask, site_masks
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.trials import agreement, stock
 from dpmo_cli.trials.agreement import compare, likeness, our_claims
@@ -95,13 +96,21 @@ def test_a_wrong_pixel_is_found(crowd, known, model) -> None:
     path = Stock(model, known.extents.index("nnec"))
     parts = prompts_of_tiles(crowd, crowd.tiles, known)
     claims = our_claims(crowd, crowd.tiles, known)
-    site = next(i for i, mask in enumerate(claims.masks) if mask is not None and mask.sum() > 9)
-    row, column = np.argwhere(claims.masks[site])[4]
-    claims.masks[site] = claims.masks[site].copy()
-    claims.masks[site][row, column] = False
+    site = next(i for i, mask in enumerate(claims.masks) if mask is not None and mask.area_px > 9)
+    pixels, (x0, y0, x1, y1) = rle_window(claims.masks[site].rle)
+    row, column = np.argwhere(pixels)[4].tolist()
+    pixels[row, column] = False
+    window = Windows(np.array([[x0, y0, x1, y1]]))
+    (claims.masks[site],) = site_masks(pixels[None], window, SIZE_HW)
     found = compare(crowd, claims, parts, path)
     assert (found.flips, found.equal) == (1, False)
-    assert found.largest_logit == pytest.approx(abs(claims.logits[site][row, column]), rel=1e-3)
+    part = next(part for part in parts if site in part.sites)
+    at = part.sites.tolist().index(site)
+    lowres, _ = path.candidates(part.part(at, at + 1))
+    logits = path.upsampled(lowres[:, path.output : path.output + 1], part.encoded)[0, 0]
+    left, top = part.window_xyxy[:2]
+    expected = abs(float(logits[y0 + row - top, x0 + column - left]))
+    assert found.largest_logit == pytest.approx(expected, rel=1e-3)
 
 
 def test_another_candidate_is_no_agreement(crowd, known, model) -> None:
