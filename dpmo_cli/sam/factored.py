@@ -88,7 +88,7 @@ class FactoredDecoder:
         for at in reversed(range(index, last)):
             basis = centred(basis * self._blocks[at].norm4.weight)
         attention = self._blocks[index].cross_attn_image_to_token
-        return of_heads(basis @ attention.out_proj.weight, attention.num_heads)
+        return of_heads(basis, attention.out_proj.weight.T, attention.num_heads)
 
     def decode(
         self,
@@ -197,7 +197,7 @@ class _State:
             mixed = torch.unflatten(mixed, 1, (self._heads, -1)) @ vectors
             found = found + mixed.permute(1, 2, 0, 3)
             weights.mul_(self._factor)
-        found = found + torch.bmm(weights.flatten(1, 2), seen.values).view_as(q)
+        found = found + torch.bmm(weights.flatten(1, 2), seen.values.mT).view_as(q)
         return cast(Tensor, attention.out_proj(found.permute(2, 1, 0, 3).flatten(2)))
 
     def change(

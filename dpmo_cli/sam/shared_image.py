@@ -15,7 +15,7 @@ class Look:
 
     Attributes:
         keys: (H, d, P) of the basis; in the first block of the image itself, places included.
-        values: (H, P, d) of the basis.
+        values: (H, d, P) of the basis.
     """
 
     keys: Tensor
@@ -68,24 +68,23 @@ class Stage:
     def __init__(
         self, looking: Attention, answering: Attention | None, constant: Tensor, place: Tensor
     ) -> None:
-        heads = looking.num_heads
-        self.heads = heads
-        self.keys = of_heads(looking.k_proj(place + constant), heads)
-        self.values = looking.v_proj(constant).view(heads, 1, -1)
+        self.heads = looking.num_heads
+        self.keys = looking.k_proj(place + constant).T.unflatten(0, (self.heads, -1))
+        self.values = looking.v_proj(constant).view(self.heads, 1, -1)
         projects = [looking.k_proj, looking.v_proj]
         if answering is not None:
-            self.queries = of_heads(answering.q_proj(place + constant), heads)
+            self.queries = answering.q_proj(place + constant).T.unflatten(0, (self.heads, -1))
             projects.append(answering.q_proj)
-        self._kernel = torch.cat([project.weight for project in projects]).T
+        self._kernel = torch.cat([project.weight for project in projects])
 
     def see(self, basis: Tensor, *, first: bool) -> tuple[Look, Tensor | None]:
         """Project the basis of a crop, (P, C), at once; the first one is the image itself."""
-        keys, values, *rest = (basis @ self._kernel).chunk(self._kernel.shape[1] // self.width, 1)
-        seen = [of_heads(tokens, self.heads) for tokens in (keys, *rest)]
+        seen = of_heads(basis, self._kernel, self.heads * (len(self._kernel) // self.width))
+        keys, values, *rest = seen.split(self.heads)
         if first:
-            seen = [own + fixed for own, fixed in zip(seen, (self.keys, self.queries), strict=True)]
-        by_head = torch.unflatten(values, 1, (self.heads, -1)).transpose(0, 1).contiguous()
-        return Look(seen[0], by_head), seen[1] if rest else None
+            keys = keys + self.keys
+            rest = [queries + self.queries for queries in rest]
+        return Look(keys, values), rest[0] if rest else None
 
     @property
     def width(self) -> int:
@@ -93,9 +92,10 @@ class Stage:
         return int(self.keys.shape[0] * self.keys.shape[1])
 
 
-def of_heads(tokens: Tensor, heads: int) -> Tensor:
-    """(P, D) as (H, d, P)."""
-    return tokens.T.reshape(heads, -1, len(tokens))
+def of_heads(tokens: Tensor, kernel: Tensor, heads: int) -> Tensor:
+    """Tokens (P, C) behind a projection (D, C): (H, d, P)."""
+    # In this order nothing has to be turned afterwards.
+    return torch.unflatten(kernel @ tokens.T, 0, (heads, -1))
 
 
 def centred(tokens: Tensor) -> Tensor:
