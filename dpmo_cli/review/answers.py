@@ -43,6 +43,7 @@ def person_body(shown: ShownPerson) -> dict[str, object]:
         "decision": None if decision is None else decision.id,
         "reviewer": None if decision is None else decision.reviewer,
         "mask": None if shown.mask is None else shown.mask.as_json(),
+        "lost": None if shown.lost is None else shown.lost.as_json(),
     }
 
 

@@ -304,9 +304,11 @@ class Routes:
         """Load the network and encode what it sees of a person."""
         body = bodies.parse_json(await request.body())
         person = bodies.parse_person(body)
-        future = await asyncio.to_thread(self._desk.prepare, self._photo(body), person.point_id)
-        await asyncio.wrap_future(future)
-        return json_answer({"ready": True})
+        unasked = body.get("unasked") is True
+        future = await asyncio.to_thread(
+            self._desk.prepare, self._photo(body), person.point_id, unasked=unasked
+        )
+        return json_answer({"ready": await asyncio.wrap_future(future)})
 
     def _filter(self, request: Request) -> QueueFilter:
         return bodies.parse_filter(request.query_params, self._desk.index, self._desk.audit)

@@ -277,9 +277,9 @@ class Desk:
         """What the network draws for a person, or for a new one at a point."""
         return self._prompter.ask(self._asked(photo, point_id, xy, clicks))
 
-    def prepare(self, photo: ShownPhoto, point_id: int) -> Future[None]:
-        """Make the first click on a person quick."""
-        return self._prompter.prepare(self._asked(photo, point_id, None, ()))
+    def prepare(self, photo: ShownPhoto, point_id: int, *, unasked: bool = False) -> Future[bool]:
+        """Make the first click on a person quick; the future tells whether it is."""
+        return self._prompter.prepare(self._asked(photo, point_id, None, ()), unasked=unasked)
 
     def _asked(
         self, photo: ShownPhoto, point_id: int | None, xy: tuple[float, float] | None,

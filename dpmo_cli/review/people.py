@@ -34,6 +34,7 @@ class ShownPerson:
         mask: as it stands; None without one.
         origin: where the mask comes from, AUTO, "corrected" or "added"; None without one.
         decision: the latest decision; None for none.
+        lost: the mask that was rejected, or went with the point; None for none.
     """
 
     person: Person
@@ -45,6 +46,7 @@ class ShownPerson:
     mask: PlacedMask | None
     origin: str | None
     decision: Decision | None
+    lost: PlacedMask | None = None
 
     @property
     def verdict(self) -> str:
@@ -187,6 +189,9 @@ class People:
             mask=mask,
             origin=origin,
             decision=decision,
+            lost=self._yielding(point_id)
+            if self._verdict(point_id) in (REJECTED, DELETED)
+            else None,
         )
 
     def seen_xy(self, point_id: int) -> tuple[float, float]:

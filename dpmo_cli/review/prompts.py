@@ -22,11 +22,14 @@ from dpmo_cli.review.run_index import RunInfo
 
 if TYPE_CHECKING:
     from dpmo_cli.sam.engine import Encoded, SamEngine
+    from dpmo_cli.sam.models import EngineSpec
 
 EMBEDDING_BYTES = 256 * 2**20
 """Embeddings that are held: some hundred of nano, some dozen of the ViTs."""
 
 PLACES_HELD = 64
+UNASKED_BYTES = 512 * 2**20
+"""Weights up to this are loaded before anybody asks: nano and ViT-B; the others fill memories."""
 
 PointXY = tuple[float, float]
 """px of the photo."""
@@ -108,14 +111,27 @@ class Prompter:
         """The mask that clicks give; the future raises NoClicksError where none can be had."""
         return self._submit(lambda: self._draw(asked))
 
-    def prepare(self, asked: Asked) -> Future[None]:
-        """Load the network and encode what it will see of a person, before the first click."""
+    def prepare(self, asked: Asked, *, unasked: bool = False) -> Future[bool]:
+        """Load the network and encode what it will see of a person, before the first click.
 
-        def encode() -> None:
+        Args:
+            asked: the person.
+            unasked: nobody means to click yet; then weights above UNASKED_BYTES are not loaded.
+
+        Returns:
+            A future: whether clicks are quick now.
+        """
+
+        def encode() -> bool:
+            if unasked and self._engine is None:
+                spec = self._found()
+                if spec.weights_path.stat().st_size > UNASKED_BYTES:
+                    return False
             engine = self._loaded()
             with asked.people.lock:
                 window = self._placed(engine, asked).window_xyxy
             self._seen(engine, asked.photo, window)
+            return True
 
         return self._submit(encode)
 
@@ -144,30 +160,35 @@ class Prompter:
             NoClicksError: its weights are missing, or are others.
         """
         if self._engine is None:
-            from dpmo_cli.sam.models import load_engine, resolve_engine
+            from dpmo_cli.sam.models import load_engine
 
-            settings = self._run.settings
-            name, wanted = str(settings["sam"]), str(settings["weights_sha256"])
-            checkpoint = self._run.checkpoint
-            try:
-                spec = resolve_engine(name, dtype=str(settings["dtype"]))
-            except DpmoError as missing:
-                spec = None
-                why = str(missing)
-            if (spec is None or spec.weights_sha256 != wanted) and checkpoint is not None:
-                try:
-                    spec = resolve_engine(name, checkpoint=checkpoint, dtype=str(settings["dtype"]))
-                except DpmoError as missing:
-                    why = str(missing)
-            if spec is None:
-                raise NoClicksError(f"no clicks: {why}")
-            if spec.weights_sha256 != wanted:
-                raise NoClicksError(
-                    f"no clicks: the weights of {name} that the run was made with "
-                    f"(SHA-256 {wanted[:12]}...) are not here"
-                )
-            self._engine = load_engine(spec)
+            self._engine = load_engine(self._found())
         return self._engine
+
+    def _found(self) -> EngineSpec:
+        """The run's weights: those of the catalogue, or the file that the run was given.
+
+        Raises:
+            NoClicksError: they are missing, or are others.
+        """
+        from dpmo_cli.sam.models import resolve_engine
+
+        settings = self._run.settings
+        name, wanted = str(settings["sam"]), str(settings["weights_sha256"])
+        why = (
+            f"the weights of {name} that the run was made with (SHA-256 {wanted[:12]}...) are not "
+            "here"
+        )
+        places = [None] if self._run.checkpoint is None else [None, self._run.checkpoint]
+        for checkpoint in places:
+            try:
+                spec = resolve_engine(name, checkpoint=checkpoint, dtype=str(settings["dtype"]))
+            except DpmoError as missing:
+                why = str(missing)
+            else:
+                if spec.weights_sha256 == wanted:
+                    return spec
+        raise NoClicksError(f"no clicks: {why}")
 
     def _method(self) -> Method:
         settings = self._run.settings

@@ -67,8 +67,9 @@ def decision_of(people: People, wish: Wish, *, reviewer: str, source: str) -> De
         xy = shown.decision.point_xy
     rle: Rle | None = None
     if verdict == ACCEPTED:
-        # Without a mask it is found right that there is none.
-        rle = None if shown.mask is None else shown.mask.rle(people.size_hw)
+        # What was rejected is right after all; without a mask it is right that there is none.
+        mask = shown.lost if shown.mask is None else shown.mask
+        rle = None if mask is None else mask.rle(people.size_hw)
         if shown.origin not in (AUTO, None):
             # It stays a drawn mask, which no other may take pixels of.
             verdict = CORRECTED

@@ -122,7 +122,7 @@ class Keyboard(Hand):
             self._cross = place
 
     def smallest_brush(self) -> None:
-        self.page.keys(*"[[[[[[")
+        self.page.keys(*"[" * 40)
 
     def mark(self, at: int) -> None:
         focused = self.page.script("return document.activeElement.dataset.at")

@@ -72,16 +72,16 @@ class Review:
         self._corrected(person, mask)
 
     def paint(self) -> None:
-        """Draw a line with the brush, and take its end away with the eraser."""
+        """Draw a line with the brush, and take a pixel of it away with the eraser."""
         person = self.page.person()
         places = self._free_line(self.hand.pixel())
         self.hand.press("brush")
         self.hand.smallest_brush()
         self.hand.draw(*places)
         self.hand.press("eraser")
-        self.hand.draw(places[-1])
+        self.hand.draw(places[3])
         mask = line(places, self.expected.standing(person))
-        self._corrected(person, line(places[-1:], mask, on=False))
+        self._corrected(person, line(places[3:4], mask, on=False))
 
     def add(self) -> Person:
         """Add a person beside one, drawn by the network and by hand."""

@@ -242,7 +242,7 @@ def test_the_page_says_when_the_server_is_gone(page: Page) -> None:
     process.kill()
     process.communicate()
     lost.keys("a")
-    lost.wait(lambda: "does not answer" in lost.text("#toasts"), "the news")
+    lost.wait(lambda: "does not answer" in lost.text("#gone"), "the news")
     assert lost.decisions() == []
     # Chromium logs the lost connection.
     lost.leave()

@@ -343,6 +343,25 @@ def test_progress_is_of_the_filter(client: Client) -> None:
     assert progress["per_minute"] > 0
 
 
+@pytest.mark.parametrize("verdict", ["rejected", "deleted"])
+def test_what_was_rejected_is_seen_and_accepted_after_all(
+    client: Client, desk: Desk, verdict: str
+) -> None:
+    person = client.person(RANK_WITH_MASK)
+    mask = row_of(client, RANK_WITH_MASK)["person"]["mask"]
+    assert mask is not None
+    client.post("/api/decide", {**person, "verdict": verdict})
+    shown = row_of(client, RANK_WITH_MASK)["person"]
+    assert (shown["mask"], shown["lost"]) == (None, mask)
+    again = {**client.person(RANK_WITH_MASK), "verdict": "accepted"}
+    client.post("/api/decide", again)
+    shown = row_of(client, RANK_WITH_MASK)["person"]
+    assert (shown["mask"], shown["lost"]) == (mask, None)
+    decision = desk.events(0)[-1]
+    assert decision.rle is not None
+    assert decision.verdict == "accepted"
+
+
 def test_clicks_need_the_weights_of_the_run(client: Client) -> None:
     body = {"split": "train", "image_id": 1, "point_id": 0, "clicks": [[21, 20, 1]]}
     refused = client.post("/api/prompt", body, 503)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import dpmo_cli
 from dpmo_cli.geometry.nnec import disc_mask
+from dpmo_cli.review import prompts
 from dpmo_cli.review.decisions import Decisions
 from dpmo_cli.review.desk import Desk
 from dpmo_cli.review.people import ShownPerson
@@ -113,6 +114,18 @@ def test_a_new_person_is_drawn_at_a_point(nano_desk: Desk) -> None:
     assert mask is None or mask.pixels.any()
     with pytest.raises(UnfitError, match="outside"):
         nano_desk.ask(photo, None, (-1.0, 3.0), ())
+
+
+def test_large_weights_are_not_loaded_unasked(
+    nano_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, shown = nano_desk.row(0)
+    monkeypatch.setattr(prompts, "UNASKED_BYTES", 1)
+    assert not nano_desk.prepare(photo, shown.person.point_id, unasked=True).result(60)
+    assert nano_desk._prompter._engine is None
+    assert nano_desk.prepare(photo, shown.person.point_id).result(60)
+    # What is loaded is used.
+    assert nano_desk.prepare(photo, shown.person.point_id, unasked=True).result(60)
 
 
 def test_the_same_tile_is_encoded_once(nano_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

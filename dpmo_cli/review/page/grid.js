@@ -1,8 +1,8 @@
 // Fifty crops on a screen: mark the wrong ones, accept the others with one key.
 
 import * as api from "./api.js";
+import { squareOf } from "./frames.js";
 import { keyOf } from "./queue.js";
-import { squareOf } from "./one.js";
 import { paintCrop } from "./scene.js";
 
 const PAGE = 50;
@@ -124,9 +124,11 @@ export class GridView {
     const { person } = row;
     const on = this.marked.has(at);
     cell.setAttribute("aria-pressed", String(on));
-    cell.querySelector(".mark").textContent = on ? "wrong" : { accepted: "✓", corrected: "✓", rejected: "✕", deleted: "✕" }[person.verdict] ?? "";
+    const marks = { accepted: "✓", corrected: "✓", rejected: "✕", deleted: "✕" };
+    const state = marks[person.verdict] ?? (person.mask ? "" : "no mask");
+    cell.querySelector(".mark").textContent = on ? "wrong" : state;
     const why = person.reasons.map((name) => name.replaceAll("_", " ")).join(", ");
-    cell.setAttribute("aria-label", `Point ${person.id}, score ${person.score?.toFixed(2) ?? "none"}${why && `, ${why}`}, ${on ? "marked wrong" : person.verdict}`);
+    cell.setAttribute("aria-label", `Point ${person.id}, score ${person.score?.toFixed(2) ?? "none"}${why && `, ${why}`}, ${on ? "marked wrong" : person.verdict}${person.mask ? "" : ", no mask"}`);
     cell.title = why;
   }
 

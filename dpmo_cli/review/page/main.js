@@ -8,6 +8,8 @@ import { Queue } from "./queue.js";
 
 const POLL_MS = 3000;
 const TOAST_MS = 3500;
+/** After the first picture: loading the network must not hold up those that follow. */
+const PREPARE_MS = 1000;
 const $ = (id) => document.getElementById(id);
 
 /** What the page keeps over a reload, for this tab. */
@@ -39,15 +41,18 @@ const page = {
     const toast = document.createElement("p");
     toast.className = bad ? "toast bad" : "toast";
     toast.textContent = words;
+    for (const other of [...$("toasts").children]) if (other.textContent === words) other.remove();
     $("toasts").append(toast);
     while ($("toasts").children.length > 3) $("toasts").firstChild.remove();
     setTimeout(() => toast.remove(), bad ? 2 * TOAST_MS : TOAST_MS);
   },
   failed(error) {
-    this.toast(error.message, true);
+    if (error.kind === "gone") $("gone").hidden = false;
+    else this.toast(error.message, true);
   },
   reasonWords: (name) => run.reasons.find((reason) => reason.name === name)?.words ?? "",
   emptyWords() {
+    if (!$("gone").hidden) return "";
     return mendingNow ? "The mend list is empty." : "No mask fits this filter.\nPress F to change it.";
   },
   /** Where a view stands, to stand there again after a reload. */
@@ -62,8 +67,7 @@ const page = {
   /** Persons of an image changed; the other view is told. */
   changed(image, people) {
     queue.update(image, people);
-    const held = one.images.get(image);
-    if (held) one.take(held, people);
+    one.changed(image, people);
   },
   mend(ranks) {
     this.mending = [...new Set([...this.mending, ...ranks])];
@@ -85,13 +89,13 @@ const page = {
     describe();
   },
   lookAt: (place) => showView("one", place),
-  noClicks(words) {
+  noClicks(words, asked) {
     for (const tool of ["plus", "minus"]) {
       const button = document.querySelector(`[data-tool="${tool}"]`);
       button.title = words;
       button.classList.add("off");
     }
-    this.toast(words, true);
+    if (asked) this.toast(words, true);
   },
 };
 
@@ -121,8 +125,8 @@ async function load(place = 0) {
     const wanted = view === "grid" && !filter.mask ? { ...filter, mask: "with" } : filter;
     queue = new Queue(await api.ranks(wanted));
   } catch (error) {
+    // The list that is there stays, should the server come back.
     page.failed(error);
-    queue = new Queue();
   }
   describe();
   await showView(view, place);
@@ -181,28 +185,25 @@ function refreshProgress() {
 }
 
 /** Hear of what was decided elsewhere. */
-let gone = false;
 async function poll() {
   try {
     const { events } = await api.get("/api/events", { since: last });
-    if (gone) page.toast("The server answers again.");
-    gone = false;
+    if (!$("gone").hidden) page.toast("The server answers again.");
+    $("gone").hidden = true;
     for (const event of events) {
       last = Math.max(last, event.id);
       if (mine.delete(event.id)) continue;
       if (event.rank !== null) queue.forget(event.rank);
-      const image = one.images.get(`${event.split}/${event.image_id}`);
-      if (image) image.window = null;
+      one.outdated(`${event.split}/${event.image_id}`);
       const looked = one.row && `${event.split}/${event.image_id}/${event.point_id}` === document.body.dataset.person;
       if (view === "one" && looked && !one.deciding && event.id > (one.chosen?.decision ?? 0)) {
         page.toast(`${event.reviewer} decided this person: ${event.verdict}.`);
-        if (!one.drafting) await one.reload();
+        if (!one.mending.drafting) await one.reload();
       }
     }
     if (events.length) refreshProgress();
   } catch (error) {
-    if (error.kind === "gone" && !gone) page.toast(error.message, true);
-    gone = error.kind === "gone";
+    page.failed(error);
   }
   setTimeout(poll, POLL_MS);
 }
@@ -291,6 +292,7 @@ async function start() {
   await load(filter.verdict === "open" ? 0 : stood.place);
   document.body.dataset.ready = "1";
   poll();
+  setTimeout(() => one.prepare({ unasked: true }), PREPARE_MS);
 }
 
 start().catch((error) => page.failed(error));

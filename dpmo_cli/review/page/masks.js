@@ -155,3 +155,15 @@ export class Draft {
     return { x: this.x + left, y: this.y + top, w: right - left, h: bottom - top, runs };
   }
 }
+
+/** The pixels that two masks share, as a mask. */
+export function common(one, other) {
+  const draft = new Draft(Infinity, Infinity, one);
+  for (let row = 0; row < draft.h; row++) {
+    for (let column = 0; column < draft.w; column++) {
+      const at = row * draft.w + column;
+      if (draft.pixels[at] && !holds(other, draft.x + column, draft.y + row)) draft.pixels[at] = 0;
+    }
+  }
+  return draft.mask();
+}

@@ -7,6 +7,7 @@ const CHOSEN = [255, 214, 64];
 const DRAWN = [92, 200, 255];
 const DRAFT = [255, 138, 76];
 const CLASH = [255, 60, 60];
+const LOST = [255, 122, 118];
 const CROWDED = 300;
 
 const css = ([r, g, b], alpha = 1) => `rgb(${r} ${g} ${b} / ${alpha})`;
@@ -29,6 +30,16 @@ function paintMask(context, mask, colour, { fill, line, width }) {
   context.lineWidth = width;
   context.lineCap = "square";
   context.stroke(path);
+}
+
+/** The edges of a mask that does not stand (any more). */
+function paintBefore(context, mask, colour, px) {
+  mask.path ??= outline(mask);
+  context.setLineDash([4 * px, 4 * px]);
+  context.strokeStyle = css(colour, 0.9);
+  context.lineWidth = 1.4 * px;
+  context.stroke(mask.path);
+  context.setLineDash([]);
 }
 
 /**
@@ -54,13 +65,8 @@ export function paint(context, view, scene) {
     if (chosen?.mask && !scene.drafting) {
       paintMask(context, chosen.mask, CHOSEN, { fill: 56, line: 1, width: 2 * px });
     }
-    if (scene.drafting && chosen?.mask) {
-      context.setLineDash([4 * px, 4 * px]);
-      context.strokeStyle = css(CHOSEN, 0.9);
-      context.lineWidth = 1.2 * px;
-      context.stroke(drawable(chosen.mask, CHOSEN, 56).path);
-      context.setLineDash([]);
-    }
+    if (scene.drafting && chosen?.mask) paintBefore(context, chosen.mask, CHOSEN, px);
+    if (!scene.drafting && chosen?.lost) paintBefore(context, chosen.lost, LOST, px);
   }
   if (scene.draft) {
     paintMask(context, scene.draft, DRAFT, { fill: 84, line: 1, width: 2 * px });
@@ -161,5 +167,6 @@ export function paintCrop(canvas, person, { x, y, side }, size) {
   if (person.mask) {
     paintMask(context, person.mask, person.origin === "auto" ? CHOSEN : DRAWN, { fill: 40, line: 1, width: 1.6 * px });
   }
+  if (person.lost) paintBefore(context, person.lost, LOST, px);
   dot(context, person, 2 * px, "#fff", px);
 }
