@@ -406,6 +406,7 @@ export class OneView {
     const { split, image_id } = this.row;
     try {
       this.prepared = (await api.post("/api/prepare", { split, image_id, point_id: this.chosen.id, unasked })).ready;
+      if (this.prepared) document.body.dataset.prepared = Math.round(performance.now());
     } catch (error) {
       if (error.kind === "no_clicks") this.noClicks(error.message, !unasked);
     }
