@@ -245,7 +245,9 @@ def _log_ticks(low: float, high: float, place: Callable[[float], float]) -> Tick
     """Return ticks at powers of ten; over few decades also between, with room for their texts."""
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     decades = math.log10(high / low)
-    nice: Sequence[int] = (1,) if decades > 3 else (1, 2, 5) if decades > 0.8 else (1, 2, 3, 4, 5, 7)
+    nice: Sequence[int] = (
+        (1,) if decades > 3 else (1, 2, 5) if decades > 0.8 else (1, 2, 3, 4, 5, 7)
+    )
     values = [10.0**power * one for power in range(first, last + 1) for one in nice]
     values = [one for one in values if low * (1 - 1e-9) <= one <= high * (1 + 1e-9)]
     return Ticks(tuple(map(place, values)), tuple(map(number, values)))

@@ -29,7 +29,7 @@ class DamagedRecordError(DpmoError):
         if isinstance(error, FileNotFoundError):
             words = "is missing; see that its folder is there, or run its `dpmo convert` again"
         else:
-            words = "is no whole record; delete it and run the same command again"
+            words = "is no whole record; delete it and run its `dpmo convert` again"
         super().__init__(f"{path}: {words}")
 
 

@@ -74,6 +74,10 @@ class Decisions:
         """Let go of the file; nothing is written later than its call returned."""
         self._file.close()
 
+    def require_whole(self) -> None:
+        """See that all of the file can be read, beyond what a command happens to need of it."""
+        self._file.require_whole()
+
     def decide(self, decision: Decision, *, expected: int | None) -> Decision:
         """Write a decision.
 

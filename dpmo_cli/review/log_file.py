@@ -137,6 +137,13 @@ class LogFile:
         except sqlite3.DatabaseError as error:
             raise DecisionsError(self.path, f"is damaged ({error})", RESTORE) from error
 
+    def require_whole(self) -> None:
+        """Look through all of the file: what is damaged is told before anybody relies on it."""
+        with self.reading():
+            (found,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise DecisionsError(self.path, f"is damaged ({' '.join(found.split())})", RESTORE)
+
     def _require_place(self) -> None:
         """See that what is written goes where the names say.
 

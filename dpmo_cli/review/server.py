@@ -60,6 +60,7 @@ def serve(
     run, index = open_run(out, root)
     name = reviewer or _login()
     with closing(_bound(host, port)) as listening, Decisions(out) as decisions:
+        decisions.require_whole()
         bound = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         names = {shown, "127.0.0.1", "localhost"} if host in LOCAL else {shown}

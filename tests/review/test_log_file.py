@@ -66,6 +66,28 @@ def test_a_file_that_can_not_be_used_is_one_clear_line(
         assert before == (path.read_bytes() if path.is_file() else b"")
 
 
+def test_damage_that_no_command_has_met_yet_is_found(tmp_path: Path) -> None:
+    with Decisions(tmp_path) as decisions:
+        for point in range(200):
+            decisions.decide(corrected(Person("train", point, 1)), expected=None)
+        decisions.require_whole()
+        path = decisions.path
+    with sqlite3.connect(path) as connection:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'one_after_another'"
+        (page,) = connection.execute(query).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * size : page * size] = os.urandom(size)
+    path.write_bytes(data)
+    with Decisions(tmp_path) as decisions:
+        # To read needs no page of this index; the next decision would.
+        assert len(decisions.latest()) == 200
+        with pytest.raises(DecisionsError, match="is damaged") as caught:
+            decisions.require_whole()
+    assert "\n" not in str(caught.value)
+
+
 def replace_by_a_copy(path: Path) -> None:
     copy = path.with_name("copy")
     shutil.copy(path, copy)

@@ -38,7 +38,7 @@ export function showPanel(one, page) {
   $("image-name").textContent = `\u200e${row.image}`;
   $("image-name").title = row.image;
   const score = chosen.score === null ? "no score" : `score ${chosen.score.toFixed(2)}`;
-  $("facts").textContent = surveying ? "Click on heads to add people." : `Point ${chosen.id} · ${score} · ${count(row.crowd)} people`;
+  $("facts").textContent = surveying ? "Click on heads to add people." : `Point ${chosen.id} · ${score} · ${count(row.crowd)} ${row.crowd === 1 ? "person" : "people"}`;
   const verdict = mending.drafting ? "draft" : surveying ? "" : chosen.verdict;
   const by = chosen.reviewer && verdict !== "open" && chosen.reviewer !== page.reviewer ? ` by ${chosen.reviewer}` : "";
   $("verdict").className = `pill ${verdict}`;
