@@ -54,11 +54,12 @@ def apply_corrections(out: Path, corrections: Iterable[Correction]) -> Applied:
         settings = Settings.of_json(document["settings"])
         new = store.folder / _NEW
         count = write_corrections(new, corrections)
-        finished = tally(store, new)
         if _stands(store, new, count) and is_finished(store, settings):
+            finished = Finished.of_document(document) or tally(store, new)
             new.unlink()
             store.end_again()
             return Applied(finished, False)
+        finished = tally(store, new)
         store.begin_again()
         try:
             if count:

@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow.compute as pc
-from filelock import FileLock, Timeout
 
 from dpmo_cli.datasets.images import find_photo, is_upright, read_image
 from dpmo_cli.datasets.paths import resolve_inside
 from dpmo_cli.errors import UsageError
-from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_text
+from dpmo_cli.outputs.atomic import sweep_temporaries, write_text
 from dpmo_cli.outputs.exports.plan import NONE, Options, Photo, Plan, name_images
 from dpmo_cli.outputs.exports.registry import Format
 from dpmo_cli.outputs.findings import one_line
@@ -27,6 +26,7 @@ from dpmo_cli.outputs.finished import (
     read_images,
 )
 from dpmo_cli.outputs.json_values import as_object, as_text
+from dpmo_cli.outputs.locking import hold
 from dpmo_cli.outputs.run_file import RUN_FILE, Run, photos_of
 from dpmo_cli.outputs.schema import NOBODY, OK
 from dpmo_cli.pipeline.progress import RunProgress
@@ -187,16 +187,8 @@ def _failed(run: Run, splits: Sequence[str]) -> Iterator[str]:
 @contextmanager
 def _locked(to: Path) -> Iterator[None]:
     """Keep other exports out of a folder, and sweep what a killed one left there."""
-    lock = FileLock(to / _LOCK_FILE)
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UsageError(
-            f"--to {to}: another export is writing there; wait for it or name another folder"
-        ) from None
-    except OSError as error:
-        raise OutputError(to, error) from error
+    busy = f"--to {to}: another export is writing there; wait for it or name another folder"
+    lock = hold(to / _LOCK_FILE, busy)
     try:
         if (to / EXPORT_FILE).is_file():
             sweep_temporaries(to, deep=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from dpmo_cli.datasets.count_files import COUNTS_FILE
 from dpmo_cli.datasets.photos import PREDICTIONS
@@ -61,6 +62,11 @@ class Counts:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
+    @classmethod
+    def of_json(cls, plain: Mapping[str, Any]) -> Counts:
+        """Read what `as_json` gave. Raises TypeError for anything else."""
+        return cls(**{**plain, "by_status": Counter(plain["by_status"])})
+
     def as_json(self) -> dict[str, object]:
         """As a plain object with stable order."""
         plain = {name: value for name, value in vars(self).items() if name != "by_status"}
@@ -85,6 +91,30 @@ class Finished:
     warnings: list[str]
     corrections: Counter[str] = field(default_factory=Counter)
     unfit: list[Unfit] = field(default_factory=list)
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> Finished | None:
+        """What the run record of a finished folder tells without a look at its records.
+
+        Returns:
+            None where it does not tell all: it counts the corrections that do not go with the run,
+            and does not name them.
+        """
+        try:
+            if document["corrections"]["not_applied"]:
+                return None
+            splits = {
+                split: Counts.of_json(one["counts"]) for split, one in document["splits"].items()
+            }
+            return cls(
+                Counts.of_json(document["counts"]),
+                splits,
+                list(document["failures"]),
+                list(document["warnings"]),
+                Counter(document["corrections"]["applied"]),
+            )
+        except (KeyError, TypeError, AttributeError):
+            return None
 
     def corrections_as_json(self) -> dict[str, object]:
         """As a plain object with stable order."""

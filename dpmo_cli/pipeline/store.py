@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from dpmo_cli.datasets.count_files import COUNTS_FILE
 from dpmo_cli.datasets.photos import PREDICTIONS
 from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_bytes, write_text
 from dpmo_cli.outputs.corrected import overlay
 from dpmo_cli.outputs.findings import CORRECTIONS_FILE, one_line
+from dpmo_cli.outputs.locking import hold
 from dpmo_cli.outputs.records import (
     ImageInfo,
     ImageRecord,
@@ -92,20 +91,12 @@ class Store:
         self.set_aside = self.folder / "run.aside"
         self.corrections = out / CORRECTIONS_FILE
         self.kept = KeptRecords(self.folder / "reviewed")
-        self._lock = FileLock(self.folder / "lock")
 
     def __enter__(self) -> Store:
-        try:
-            if self.out.exists() and not self.out.is_dir():
-                raise UsageError(f"--out {self.out}: is a file; name a folder")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(
-                f"--out {self.out}: another run is writing there; wait for it or use another folder"
-            ) from None
-        except OSError as error:
-            raise OutputError(self.out, error) from error
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out}: is a file; name a folder")
+        busy = f"--out {self.out}: another run is writing there; wait for it or use another folder"
+        self._lock = hold(self.folder / "lock", busy)
         self.kept.clear()
         sweep_temporaries(self.folder, deep=True)
         for name in (".", "annotations", "points", "review"):

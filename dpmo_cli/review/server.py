@@ -7,14 +7,14 @@ import secrets
 import socket
 import webbrowser
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from dpmo_cli.errors import UsageError
+from dpmo_cli.outputs.atomic import OutputError
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.findings import AUDIT_FILE
+from dpmo_cli.outputs.locking import hold
 from dpmo_cli.review.decisions import Decisions
 from dpmo_cli.review.desk import Desk
 from dpmo_cli.review.run_index import open_run
@@ -104,14 +104,9 @@ def _require_quiet(out: Path) -> None:
     lock = out / ".dpmo" / "lock"
     if not lock.is_file():
         raise UsageError(f"{out}: holds no run; give the folder that `dpmo convert` wrote")
-    try:
-        with FileLock(lock, timeout=0):
-            return
-    except Timeout:
-        raise UsageError(f"{out}: a run is writing there; wait for it, then review") from None
-    except OSError:
-        # A folder that may only be read is nobody's to write.
-        return
+    # A folder that may only be read is nobody's to write.
+    with suppress(OutputError):
+        hold(lock, f"{out}: a run is writing there; wait for it, then review").release()
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -21,6 +21,7 @@ from dpmo_cli.outputs.records import read_record
 from dpmo_cli.outputs.schema import ADDED_FROM
 from dpmo_cli.outputs.validate import validate_run
 from dpmo_cli.outputs.yielding import DrawnOverlapError
+from dpmo_cli.pipeline import apply
 from dpmo_cli.pipeline.apply import apply_corrections
 from dpmo_cli.pipeline.finish import finish, is_finished, tally, write_outputs, write_run_record
 from dpmo_cli.pipeline.store import Manifest, Store
@@ -119,6 +120,19 @@ def test_applied_twice_nothing_moves(out: Path) -> None:
     assert {p for p in times if times[p] != before[p]} <= {out / ".dpmo"}
 
 
+def test_applied_twice_the_records_are_not_read_again(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = apply_corrections(out, MADE)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("counted again")
+
+    monkeypatch.setattr(apply, "tally", fail)
+    again = apply_corrections(out, MADE)
+    assert (again.changed, again.finished) == (False, first.finished)
+
+
 def test_the_automatic_masks_come_back(out: Path) -> None:
     before = contents(out)
     assert not apply_corrections(out, []).changed
@@ -169,6 +183,8 @@ def test_what_does_not_fit_is_counted_and_kept(out: Path) -> None:
     }
     assert validate_run(out) == []
     assert sorted(run_of(out)["splits"]) == ["test", "train"]  # type: ignore[call-overload]
+    again = apply_corrections(out, [*lost, gone])
+    assert (again.changed, again.finished) == (False, applied.finished)
 
 
 def test_drawn_masks_that_overlap_change_nothing(out: Path) -> None:
@@ -231,6 +247,7 @@ def test_a_damaged_snapshot_is_replaced(out: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
+from dpmo_cli.pipeline import apply
 from dpmo_cli.pipeline.apply import apply_corrections
 from tests.pipeline.test_apply import MADE
 

@@ -1,0 +1,35 @@
+"""One writer at a time: the lock of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dpmo_cli.errors import UsageError
+from dpmo_cli.outputs.atomic import OutputError
+
+
+def hold(path: Path, busy: str) -> FileLock:
+    """Take a lock, or say at once who has it; the holder's death gives it back.
+
+    Args:
+        path: of the lock's file; its folder is made where it is missing.
+        busy: what to say where another process holds it.
+
+    Returns:
+        The lock, to be released.
+
+    Raises:
+        UsageError: another process holds it.
+        OutputError: the folder can't be written.
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(busy) from None
+    except OSError as error:
+        raise OutputError(path.parent, error) from error
+    return lock
