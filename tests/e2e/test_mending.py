@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.review.placed import parse_mask
 from tests.e2e.conftest import SCENES, Page, annotations_of, run_dpmo, start_server
 from tests.e2e.steps import mask_of, next_person
@@ -46,6 +47,53 @@ def test_a_click_answers_quickly(page: Page) -> None:
         page.answered(number)
     # On an idle machine it takes about 60 ms; the limit is for a busy one.
     assert float(page.state("click") or "inf") < 1500
+
+
+def test_an_answer_that_comes_late_is_not_the_next_person_s(page: Page) -> None:
+    page.script(
+        "const ask = window.fetch; window.fetch = async (...asked) => {"
+        " if (asked[0] === '/api/prompt') await new Promise((done) => setTimeout(done, 1000));"
+        " return ask(...asked); };"
+    )
+    first = page.person()
+    seen = page.row(first)
+    page.keys("2")
+    page.stroke((seen["x"], seen["y"]))
+    page.keys("j")
+    second = next_person(page, first)
+    seen = page.row(second)
+    page.keys("4")
+    page.stroke((seen["x"], seen["y"]), (seen["x"] + 4, seen["y"]))
+    page.answered(1)
+    page.keys("a")
+    (found,) = page.decided(1)
+    assert found.person == second
+    x, y = round(seen["x"]), round(seen["y"])
+    assert all(mask_of(found).holds(x + step, y) for step in range(4))
+
+
+def test_the_brush_fits_the_person_until_somebody_chooses_one(page: Page) -> None:
+    first = page.person()
+    fitting = round(0.3 * page.row(first)["r"])
+    assert page.text("#size-words") == f"{2 * fitting + 1} px"
+    page.keys("]")
+    page.keys("j")
+    next_person(page, first)
+    assert page.text("#size-words") == f"{2 * fitting + 3} px"
+
+
+def test_who_would_keep_no_mask_is_named(page: Page) -> None:
+    person = page.person()
+    x, y = (round(page.row(person)[name]) for name in "xy")
+    others = [one for one in page.people(person) if one["id"] != person.point_id]
+    masked = [one for one in others if one["mask"] and one["drawn"]]
+    near = min(masked, key=lambda one: (one["x"] - x) ** 2 + (one["y"] - y) ** 2)
+    page.keys("4")
+    page.stroke((x, y), (near["x"], near["y"]))
+    page.wait(lambda: "no mask" in page.text("#hint"), "the warning")
+    page.keys("a")
+    page.decided(1)
+    assert page.row(Person(person.split, person.image_id, near["id"]))["mask"] is None
 
 
 def test_brush_and_eraser_draw_what_is_saved(page: Page) -> None:
