@@ -91,6 +91,20 @@ def test_the_grid_rejects_the_marked_and_takes_a_page_back(page: Page) -> None:
     assert Counter(verdicts(page)[50:]) == {"open": 50}
 
 
+def test_a_late_answer_moves_nobody_who_has_walked_on(page: Page) -> None:
+    page.script(
+        "const ask = window.fetch; window.fetch = async (...asked) => {"
+        " if (asked[0] === '/api/decide') await new Promise((done) => setTimeout(done, 1000));"
+        " return ask(...asked); };"
+    )
+    first = page.person()
+    page.keys("a", "j")
+    second = next_person(page, first)
+    page.decided(1)
+    page.wait(lambda: page.text("#progress-words").startswith("1 done"), "the progress")
+    assert page.person() == second
+
+
 def test_a_reload_loses_nothing(page: Page) -> None:
     first = page.person()
     page.keys("a")

@@ -261,7 +261,9 @@ export class OneView {
 
   async decide(verdict) {
     if (!this.row || this.deciding) return;
-    const { row, chosen, mending } = this;
+    const { row, chosen, mending, queue, place } = this;
+    // Who has walked on before the answer, or has filtered, stays there.
+    const stays = () => this.row === row && this.queue === queue && this.place === place;
     const drafted = verdict === "accepted" && mending.drafting;
     const added = drafted && mending.adding;
     if (this.surveying && !added) return;
@@ -279,6 +281,7 @@ export class OneView {
       const outcome = await api.post(added ? "/api/add" : "/api/decide", body);
       this.settled(row, outcome);
       this.undoable.push(outcome.decision);
+      if (!stays()) return;
       this.clear();
       if (added) {
         this.page.toast("A person was added.");
@@ -291,7 +294,8 @@ export class OneView {
         await this.next();
       }
     } catch (error) {
-      await this.refused(error);
+      if (stays()) await this.refused(error);
+      else this.page.failed(error);
     } finally {
       this.deciding = false;
     }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpmo_cli.review.exchange.tiling import LEAST_SIDE_PX, cut
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(1, 60), st.integers(0, 9))
 def test_each_person_whole_in_one_tile(count: int, most: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
