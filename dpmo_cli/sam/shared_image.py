@@ -80,7 +80,7 @@ class Stage:
     def see(self, basis: Tensor, *, first: bool) -> tuple[Look, Tensor | None]:
         """Project the basis of a crop, (P, C), at once; the first one is the image itself."""
         seen = of_heads(basis, self._kernel, self.heads * (len(self._kernel) // self.width))
-        keys, values, *rest = seen.split(self.heads)
+        keys, values, *rest = seen.chunk(len(seen) // self.heads)
         if first:
             keys = keys + self.keys
             rest = [queries + self.queries for queries in rest]
