@@ -273,6 +273,8 @@ def _claim(waiting: Sequence[_Told], sites: Sites, method: Method, claims: Claim
         squares = windows.squared_distances(sites.xy[chosen])
         own_xy = sites.pixel_xy[chosen] - boxes[part, :2]
         masks = clipped(values, squares, claims.radii[chosen], own_xy, windows, method)
+        # As for owners, a site's own pixel is beyond doubt: it counts alike before and after.
+        values[np.arange(len(values)), own_xy[:, 1], own_xy[:, 0]] = np.inf
         claims.seconds.clip += perf_counter() - begin
         _take(claims, chosen, masks, values, squares, windows, method)
 

@@ -156,6 +156,21 @@ def test_the_evidence_by_hand() -> None:
     assert lost > 0
 
 
+class FaintEngine(FakeEngine):
+    """Finds everything, and is hardly sure of it."""
+
+    def candidates(self, encoded: Encoded, cell_xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.full((3, self.cells, self.cells), 0.01)
+
+
+def test_a_faint_mask_that_lost_a_pixel() -> None:
+    """Each claims five pixels; four count a tenth, the own one, which nobody doubts, counts one."""
+    found = segment((1, 9), [(1.0, 0.0), (7.0, 0.0)], FaintEngine(), Method(tiles=False))
+    assert [mask and mask.area_px for mask in found.masks] == [5, 4]
+    kept = found.evidence[:, FEATURES.index("part kept")]
+    assert kept.tolist() == pytest.approx([0, math.log2(1.3 / 1.4)], abs=1e-5)
+
+
 def test_nothing_was_found() -> None:
     found = segmented(NothingEngine(), CALIBRATION)
     assert np.isnan(found.evidence).all()

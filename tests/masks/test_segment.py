@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
+from dpmo_cli.geometry.windows import batches
 from dpmo_cli.masks import reasons
 from dpmo_cli.masks.claims import TILES_AT_ONCE, Seconds
 from dpmo_cli.masks.method import LOGIT, RATIO, ROBUST, Method
@@ -130,6 +132,22 @@ def test_crowd(engine: type[FakeEngine], method: Method) -> None:
         assert asked.crops == [(200, 300)]
     if engine in (DiscEngine, StripeEngine):
         assert all(found.masks)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_masks_side_by_side_are_those_of_each_alone(
+    method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(8)
+    points = np.concatenate([rng.normal(60, 9, (40, 2)), rng.uniform(-2, [152, 92], (20, 2))])
+    together = segment((90, 150), points, DiscEngine(chunk=5), method)
+    monkeypatch.setattr("dpmo_cli.masks.claims.CELLS_AT_ONCE", 0)
+    for user in ("claims", "settle"):
+        monkeypatch.setattr(f"dpmo_cli.masks.{user}.batches", partial(batches, most_px=0))
+    alone = segment((90, 150), points, DiscEngine(chunk=1), method)
+    assert by_coordinates(together, scores=False) == by_coordinates(alone, scores=False)
+    same_scores(together, alone)
+    np.testing.assert_allclose(together.evidence, alone.evidence, rtol=1e-4, atol=1e-5)
 
 
 def test_threads_that_ask_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
