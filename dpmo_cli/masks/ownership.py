@@ -102,7 +102,3 @@ class Owners:
         """
         cost = self._cost.ravel()[windows.places(self._cost.shape[1])]
         return _price(squares, radii_px) - cost
-
-    def labels(self) -> NDArray[np.int32]:
-        """The owners of all pixels, (H, W): one more than the site's index, 0 for nobody's."""
-        return self._owner

@@ -178,9 +178,7 @@ def test_cells_that_are_missing() -> None:
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 60), st.integers(1, 3000), st.integers(0, 2**32))
 @example(0, 1, 0)
-def test_batches_hold_each_window_once_and_few_pixels(
-    count: int, most_px: int, seed: int
-) -> None:
+def test_batches_hold_each_window_once_and_few_pixels(count: int, most_px: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     boxes = np.concatenate([np.zeros((count, 2)), rng.integers(0, 60, (count, 2))], axis=1)
     parts = list(batches(boxes.astype(np.int64), most_px))
