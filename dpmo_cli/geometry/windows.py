@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpmo_cli.geometry.points import FloatArray, IntArray
 
+T = TypeVar("T", bound=np.generic)
 PX_AT_ONCE = 2**15
 """Pixels of an array of windows: it stays in a processor's cache."""
 
@@ -52,10 +54,14 @@ class Windows:
         dx, dy = self.columns - points_xy[:, :1], self.rows - points_xy[:, 1:]
         return np.asarray(dy[:, :, None] ** 2 + dx[:, None] ** 2)
 
-    def places(self, width: int) -> IntArray:
-        """Where the pixels lie in a flat frame of that width, (n, h, w); zero for padding."""
-        places = self.rows[:, :, None] * width + self.columns[:, None]
-        return np.where(self.inside, places, 0)
+    def of(self, frame: NDArray[T]) -> NDArray[T]:
+        """The windows' pixels of a frame (H, W), (n, h, w); of no meaning beyond a window."""
+        if len(self.boxes_xyxy) == 1:
+            ((x0, y0, x1, y1),) = self.boxes_xyxy.tolist()
+            return frame[None, y0:y1, x0:x1]
+        places = self.rows[:, :, None] * frame.shape[1] + self.columns[:, None]
+        found: NDArray[T] = frame.ravel()[np.where(self.inside, places, 0)]
+        return found
 
     def around(self, masks: NDArray[np.bool_]) -> IntArray:
         """The boxes of masks (n, h, w), (n, 4) as windows; of no size for an empty one."""
@@ -71,7 +77,10 @@ def _span(held: NDArray[np.bool_], first: IntArray) -> tuple[IntArray, IntArray]
 
 
 def batches(boxes_xyxy: IntArray, most_px: int = PX_AT_ONCE) -> Iterator[IntArray]:
-    """Indices of windows of like sizes, so many at a time as fit side by side; of one at least."""
+    """Indices of windows of like sizes, so many at a time as fit side by side; of one at least.
+
+    What they take is reckoned as squares, which the windows of discs nearly are.
+    """
     sizes = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
     order = np.argsort(sizes.max(axis=1, initial=0), kind="stable")
     sides = sizes.max(axis=1, initial=0)[order].tolist()

@@ -27,7 +27,7 @@ def costs_of(
             distance in radii at DISTANCE_PRICE each, less the site's logit at the pixel.
         squares: (n, h, w) float64, squared distances of pixels to their sites, px.
         radii_px: (n,) discs.
-        logits: (n, h, w).
+        logits: (n, h, w); the other rules look at none.
     """
     if ownership == NEAREST:
         return squares.astype(np.float32)
@@ -88,17 +88,16 @@ class Owners:
 
     def owned(self, sites: IntArray, windows: Windows) -> NDArray[np.bool_]:
         """The pixels that sites own in their windows, (n, h, w); no site claims any later."""
-        owner = self._owner.ravel()[windows.places(self._owner.shape[1])]
-        return np.asarray((owner == sites[:, None, None] + 1) & windows.inside)
+        owners = windows.of(self._owner)
+        return np.asarray((owners == sites[:, None, None] + 1) & windows.inside)
 
     def logits(
         self, windows: Windows, squares: FloatArray, radii_px: FloatArray
     ) -> NDArray[np.float32]:
-        """Under the logit rule, those of the owners at their pixels; of what is held, infinite.
+        """Under the logit rule, those of sites at the pixels that they own; infinite at their own.
 
         Args:
-            windows: of n sites.
+            windows: of n sites; what others own there means nothing.
             squares, radii_px: as of `costs_of`.
         """
-        cost = self._cost.ravel()[windows.places(self._cost.shape[1])]
-        return _price(squares, radii_px) - cost
+        return _price(squares, radii_px) - windows.of(self._cost)

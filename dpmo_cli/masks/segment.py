@@ -17,8 +17,9 @@ from dpmo_cli.geometry.nnec import (
 )
 from dpmo_cli.geometry.points import FloatArray, Sites, group_points
 from dpmo_cli.geometry.tiles import Tile, adaptive_tiles, whole_image
-from dpmo_cli.masks.claims import TILES_AT_ONCE, Seconds, claim_tiles, start_claims
+from dpmo_cli.masks.claims import Seconds, start_claims
 from dpmo_cli.masks.method import NEAREST, ROBUST, Method
+from dpmo_cli.masks.prompting import TILES_AT_ONCE, claim_tiles
 from dpmo_cli.masks.settle import Asked, Discs, SegmentedImage, settle
 from dpmo_cli.sam.engine import PromptEngine
 

@@ -19,8 +19,9 @@ from dpmo_cli.datasets.images import image_size_hw, read_image
 from dpmo_cli.errors import InputError
 from dpmo_cli.geometry.points import Sites, group_points
 from dpmo_cli.geometry.tiles import Tile
-from dpmo_cli.masks.claims import TILES_AT_ONCE, Seconds, claim_tiles, start_claims
+from dpmo_cli.masks.claims import Seconds, start_claims
 from dpmo_cli.masks.method import Method
+from dpmo_cli.masks.prompting import TILES_AT_ONCE, claim_tiles
 from dpmo_cli.masks.segment import discs_of, plan_tiles, sites_to_prompt
 from dpmo_cli.masks.settle import Asked, Discs, settle
 from dpmo_cli.outputs.records import ImageInfo, ImageRecord, write_record

@@ -15,9 +15,9 @@ from dpmo_cli.geometry.points import FloatArray, group_points
 from dpmo_cli.geometry.rle import WindowXYXY
 from dpmo_cli.geometry.windows import Windows
 from dpmo_cli.masks.choice import Choice, choose
-from dpmo_cli.masks.claims import prompts_of
 from dpmo_cli.masks.method import LOGIT, RATIO, Method
 from dpmo_cli.masks.ownership import costs_of
+from dpmo_cli.masks.prompting import prompts_of
 from dpmo_cli.masks.segment import discs_of, plan_tiles
 from dpmo_cli.outputs.schema import INVALID, REJECTED
 from dpmo_cli.review.people import pixel_of

@@ -14,8 +14,8 @@ from dpmo_cli.geometry.points import FloatArray, IntArray, Sites
 from dpmo_cli.geometry.resize import Frame
 from dpmo_cli.geometry.tiles import Tile
 from dpmo_cli.masks.choice import choose
-from dpmo_cli.masks.claims import prompts_of, squares_round
 from dpmo_cli.masks.method import Method
+from dpmo_cli.masks.prompting import prompts_of, squares_round
 from dpmo_cli.masks.settle import Discs
 from dpmo_cli.sam.engine import Encoded, PromptEngine
 

@@ -16,8 +16,8 @@ from dpmo_cli.geometry.extents import HEAD
 from dpmo_cli.geometry.nnec import FAR_PX, nearest_others
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites, group_points
 from dpmo_cli.geometry.tiles import Tile
-from dpmo_cli.masks.claims import TILES_AT_ONCE
 from dpmo_cli.masks.method import Method
+from dpmo_cli.masks.prompting import TILES_AT_ONCE
 from dpmo_cli.masks.score import PART_LIMITS, logit_of
 from dpmo_cli.masks.segment import discs_of, plan_tiles, sites_to_prompt
 from dpmo_cli.masks.settle import Discs

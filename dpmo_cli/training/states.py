@@ -14,8 +14,8 @@ from dpmo_cli.geometry.extents import HEAD, IN_DISC
 from dpmo_cli.geometry.nnec import disc_mask, disc_windows
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites, group_points
 from dpmo_cli.geometry.windows import Windows
-from dpmo_cli.masks.claims import clipped
 from dpmo_cli.masks.method import Method
+from dpmo_cli.masks.prompting import clipped
 from dpmo_cli.rps.asking import Asked
 from dpmo_cli.rps.candidates import COUNT, Candidates, ask_candidates
 from dpmo_cli.sam.engine import PromptEngine

@@ -12,7 +12,8 @@ from pycocotools import mask as coco_mask
 from dpmo_cli.geometry.nnec import disc_mask
 from dpmo_cli.geometry.rle import WindowXYXY, rle_window
 from dpmo_cli.geometry.tiles import Tile
-from dpmo_cli.masks.claims import Claims, claim_tiles
+from dpmo_cli.masks.claims import Claims
+from dpmo_cli.masks.prompting import claim_tiles
 from dpmo_cli.masks.settle import SegmentedImage
 from dpmo_cli.trials.crowd import Crowd
 from dpmo_cli.trials.networks import Remembering

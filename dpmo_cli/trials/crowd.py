@@ -11,8 +11,9 @@ from PIL import Image
 
 from dpmo_cli.geometry.points import FloatArray, Sites, group_points
 from dpmo_cli.geometry.tiles import Tile
-from dpmo_cli.masks.claims import Claims, prompts_of, start_claims
+from dpmo_cli.masks.claims import Claims, start_claims
 from dpmo_cli.masks.method import Method
+from dpmo_cli.masks.prompting import prompts_of
 from dpmo_cli.masks.segment import discs_of, plan_tiles, sites_to_prompt
 from dpmo_cli.masks.settle import Discs
 from dpmo_cli.sam.engine import PromptEngine

@@ -86,13 +86,12 @@ def test_pixels_of_windows_lie_where_the_frames_say(case: Framed, seed: int) -> 
     flat = np.random.default_rng(seed).random((height, width))
     points = np.random.default_rng(seed).uniform(-5, 20, (count, 2))
     rows, columns = np.mgrid[:height, :width]
-    places, squares = windows.places(width), windows.squared_distances(points)
+    taken, squares = windows.of(flat), windows.squared_distances(points)
     for index, (x0, y0, x1, y1) in enumerate(windows.boxes_xyxy.tolist()):
         here = windows.inside[index]
         assert here[: y1 - y0, : x1 - x0].all()
         assert here.sum() == (y1 - y0) * (x1 - x0)
-        assert (flat.ravel()[places[index]][here] == flat[y0:y1, x0:x1].ravel()).all()
-        assert not places[index][~here].any()
+        assert (taken[index][here] == flat[y0:y1, x0:x1].ravel()).all()
         x, y = points[index]
         away = ((columns - x) ** 2 + (rows - y) ** 2)[y0:y1, x0:x1]
         np.testing.assert_allclose(squares[index][here], away.ravel(), rtol=1e-12)

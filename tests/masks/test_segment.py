@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
 from dpmo_cli.geometry.windows import batches
 from dpmo_cli.masks import reasons
-from dpmo_cli.masks.claims import TILES_AT_ONCE, Seconds
+from dpmo_cli.masks.claims import Seconds
 from dpmo_cli.masks.method import LOGIT, RATIO, ROBUST, Method
+from dpmo_cli.masks.prompting import TILES_AT_ONCE
 from dpmo_cli.masks.segment import ask_network, segment_image
 from dpmo_cli.masks.settle import settle
 from dpmo_cli.sam.engine import SamEngine
@@ -141,7 +142,7 @@ def test_masks_side_by_side_are_those_of_each_alone(
     rng = np.random.default_rng(8)
     points = np.concatenate([rng.normal(60, 9, (40, 2)), rng.uniform(-2, [152, 92], (20, 2))])
     together = segment((90, 150), points, DiscEngine(chunk=5), method)
-    monkeypatch.setattr("dpmo_cli.masks.claims.CELLS_AT_ONCE", 0)
+    monkeypatch.setattr("dpmo_cli.masks.prompting.CELLS_AT_ONCE", 0)
     for user in ("claims", "settle"):
         monkeypatch.setattr(f"dpmo_cli.masks.{user}.batches", partial(batches, most_px=0))
     alone = segment((90, 150), points, DiscEngine(chunk=1), method)

@@ -116,7 +116,13 @@ def test_time_is_that_of_the_stages(
     dpmo: Dpmo, empty_crowd: Crowd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the processor's time of this thread, which other programs do not disturb."""
-    for room in ("masks.claims", "masks.settle", "pipeline.converter", "pipeline.estimate"):
+    for room in (
+        "masks.claims",
+        "masks.prompting",
+        "masks.settle",
+        "pipeline.converter",
+        "pipeline.estimate",
+    ):
         monkeypatch.setattr(f"dpmo_cli.{room}.perf_counter", time.thread_time)
     for number, count in enumerate((90, 30, 60)):
         empty_crowd.add(f"{number}.png", count=count, size_hw=(240, 320))
