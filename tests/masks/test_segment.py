@@ -143,7 +143,7 @@ def test_masks_side_by_side_are_those_of_each_alone(
     points = np.concatenate([rng.normal(60, 9, (40, 2)), rng.uniform(-2, [152, 92], (20, 2))])
     together = segment((90, 150), points, DiscEngine(chunk=5), method)
     monkeypatch.setattr("dpmo_cli.masks.prompting.CELLS_AT_ONCE", 0)
-    for user in ("claims", "settle"):
+    for user in ("prompting", "settle"):
         monkeypatch.setattr(f"dpmo_cli.masks.{user}.batches", partial(batches, most_px=0))
     alone = segment((90, 150), points, DiscEngine(chunk=1), method)
     assert by_coordinates(together, scores=False) == by_coordinates(alone, scores=False)
