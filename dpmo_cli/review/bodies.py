@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from dpmo_cli.masks.reasons import REASONS
 from dpmo_cli.outputs.corrections import VERDICTS, Person
 from dpmo_cli.outputs.json_values import as_int, as_number, as_numbers, as_object, as_text
+from dpmo_cli.review.clicks import Click
 from dpmo_cli.review.placed import parse_mask
-from dpmo_cli.review.prompts import Click
 from dpmo_cli.review.run_index import QueueFilter, RunIndex
 from dpmo_cli.review.wishes import Wish
 

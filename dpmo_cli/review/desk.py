@@ -15,12 +15,13 @@ from dpmo_cli.geometry.rle import WindowXYXY
 from dpmo_cli.outputs.corrections import OPEN, Person
 from dpmo_cli.outputs.records import record_path
 from dpmo_cli.outputs.schema import ADDED
+from dpmo_cli.review.clicks import Asked, Click
 from dpmo_cli.review.decision import ConflictError, Decision, RefusedError
 from dpmo_cli.review.decisions import Decisions
 from dpmo_cli.review.people import People, ShownPerson, load_people
 from dpmo_cli.review.photos import Photo, Photos, Recent
 from dpmo_cli.review.placed import PlacedMask
-from dpmo_cli.review.prompts import Asked, Click, Drawn, Prompter
+from dpmo_cli.review.prompts import Drawn, Prompter
 from dpmo_cli.review.run_index import QueueFilter, Ranks, RunIndex, RunInfo, ShownPhoto
 from dpmo_cli.review.wishes import (
     Outcome,

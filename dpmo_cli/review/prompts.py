@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock, Thread
@@ -12,9 +12,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from dpmo_cli.errors import DpmoError
-from dpmo_cli.geometry.points import FloatArray
 from dpmo_cli.geometry.rle import WindowXYXY
 from dpmo_cli.masks.method import Method
+from dpmo_cli.review.clicks import Asked, Place, PointXY
 from dpmo_cli.review.people import People
 from dpmo_cli.review.photos import Photo, Recent
 from dpmo_cli.review.placed import PlacedMask
@@ -31,48 +31,9 @@ PLACES_HELD = 64
 UNASKED_BYTES = 512 * 2**20
 """Weights up to this are loaded before anybody asks: nano and ViT-B; the others fill memories."""
 
-PointXY = tuple[float, float]
-"""px of the photo."""
-Click = tuple[float, float, bool]
-"""x, y in px of the photo; whether it lies on the person."""
-
 
 class NoClicksError(DpmoError):
     """Clicks can't be answered here: the run's weights are not at hand."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question to the network.
-
-    Attributes:
-        photo: the whole photo.
-        people: who stands where in it.
-        point_id: whose mask it is; None for a new person.
-        xy: the person's point, px.
-        clicks: further points on the person, and points on others.
-    """
-
-    photo: Photo
-    people: People
-    point_id: int | None
-    xy: PointXY
-    clicks: Sequence[Click] = ()
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a person lies for the network.
-
-    Attributes:
-        window_xyxy: the crop that it sees, px.
-        radius_px: of the person's disc.
-        others_xy: (k, 2) neighbours that the method names as somebody else, px.
-    """
-
-    window_xyxy: WindowXYXY
-    radius_px: float
-    others_xy: FloatArray
 
 
 @dataclass(frozen=True)

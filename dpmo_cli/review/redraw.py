@@ -20,9 +20,9 @@ from dpmo_cli.masks.ownership import costs_of
 from dpmo_cli.masks.prompting import prompts_of
 from dpmo_cli.masks.segment import discs_of, plan_tiles
 from dpmo_cli.outputs.schema import INVALID, REJECTED
+from dpmo_cli.review.clicks import Asked, Place, PointXY
 from dpmo_cli.review.people import pixel_of
 from dpmo_cli.review.placed import PlacedMask
-from dpmo_cli.review.prompts import Asked, Place, PointXY
 from dpmo_cli.sam.engine import Answer, Encoded, PromptEngine
 
 RIVALS = 12
