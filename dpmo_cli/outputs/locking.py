@@ -10,11 +10,12 @@ from dpmo_cli.errors import UsageError
 from dpmo_cli.outputs.atomic import OutputError
 
 
-def hold(path: Path, busy: str) -> FileLock:
+def hold(path: Path, out: Path, busy: str) -> FileLock:
     """Take a lock, or say at once who has it; the holder's death gives it back.
 
     Args:
         path: of the lock's file; its folder is made where it is missing.
+        out: the folder that was asked for, in or below which it lies.
         busy: what to say where another process holds it.
 
     Returns:
@@ -22,7 +23,7 @@ def hold(path: Path, busy: str) -> FileLock:
 
     Raises:
         UsageError: another process holds it.
-        OutputError: the folder can't be written.
+        OutputError: `out` can't be written.
     """
     lock = FileLock(path)
     try:
@@ -31,5 +32,5 @@ def hold(path: Path, busy: str) -> FileLock:
     except Timeout:
         raise UsageError(busy) from None
     except OSError as error:
-        raise OutputError(path.parent, error) from error
+        raise OutputError(out, error) from error
     return lock

@@ -188,7 +188,7 @@ def _failed(run: Run, splits: Sequence[str]) -> Iterator[str]:
 def _locked(to: Path) -> Iterator[None]:
     """Keep other exports out of a folder, and sweep what a killed one left there."""
     busy = f"--to {to}: another export is writing there; wait for it or name another folder"
-    lock = hold(to / _LOCK_FILE, busy)
+    lock = hold(to / _LOCK_FILE, to, busy)
     try:
         if (to / EXPORT_FILE).is_file():
             sweep_temporaries(to, deep=True)

@@ -93,10 +93,13 @@ class Store:
         self.kept = KeptRecords(self.folder / "reviewed")
 
     def __enter__(self) -> Store:
-        if self.out.exists() and not self.out.is_dir():
-            raise UsageError(f"--out {self.out}: is a file; name a folder")
+        try:
+            if self.out.exists() and not self.out.is_dir():
+                raise UsageError(f"--out {self.out}: is a file; name a folder")
+        except OSError as error:
+            raise OutputError(self.out, error) from error
         busy = f"--out {self.out}: another run is writing there; wait for it or use another folder"
-        self._lock = hold(self.folder / "lock", busy)
+        self._lock = hold(self.folder / "lock", self.out, busy)
         self.kept.clear()
         sweep_temporaries(self.folder, deep=True)
         for name in (".", "annotations", "points", "review"):

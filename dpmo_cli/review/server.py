@@ -106,7 +106,7 @@ def _require_quiet(out: Path) -> None:
         raise UsageError(f"{out}: holds no run; give the folder that `dpmo convert` wrote")
     # A folder that may only be read is nobody's to write.
     with suppress(OutputError):
-        hold(lock, f"{out}: a run is writing there; wait for it, then review").release()
+        hold(lock, out, f"{out}: a run is writing there; wait for it, then review").release()
 
 
 def _bound(host: str, port: int) -> socket.socket:
