@@ -8,9 +8,8 @@ from scipy import ndimage
 
 from dpmo_cli.geometry.points import IntArray
 
-_EDGES = ndimage.generate_binary_structure(2, 1)
 _IN_PLANE = np.zeros((3, 3, 3), dtype=np.bool_)
-_IN_PLANE[1] = _EDGES
+_IN_PLANE[1] = ndimage.generate_binary_structure(2, 1)
 
 
 def component_at(mask: NDArray[np.bool_], pixel_xy: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -18,12 +17,7 @@ def component_at(mask: NDArray[np.bool_], pixel_xy: tuple[int, int]) -> NDArray[
     x, y = pixel_xy
     if not mask[y, x]:
         return None
-    if mask.all():
-        return mask
-    parts, count = ndimage.label(mask, _EDGES)
-    if count == 1:
-        return mask
-    component: NDArray[np.bool_] = parts == parts[y, x]
+    component: NDArray[np.bool_] = components_at(mask[None], np.array([pixel_xy]))[0]
     return component
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites
+from dpmo_cli.geometry.windows import Windows
 
 MIN_RADIUS_PX = 3.0
 MAX_RADIUS_OF_SIDE = 0.5
@@ -126,8 +127,6 @@ def disc_mask(
     centre_xy: FloatArray, radius_px: float, window_xyxy: tuple[int, int, int, int]
 ) -> NDArray[np.bool_]:
     """Pixels of a window whose centres lie within the disc: (h, w) bool."""
-    x0, y0, x1, y1 = window_xyxy
-    dx = np.arange(x0, x1) - centre_xy[0]
-    dy = np.arange(y0, y1) - centre_xy[1]
-    inside: NDArray[np.bool_] = dy[:, None] ** 2 + dx[None, :] ** 2 <= radius_px**2
+    (squares,) = Windows(np.array([window_xyxy])).squared_distances(centre_xy[None])
+    inside: NDArray[np.bool_] = squares <= radius_px**2
     return inside

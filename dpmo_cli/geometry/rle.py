@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from dpmo_cli.geometry.windows import Windows
+
 WindowXYXY = tuple[int, int, int, int]
 
 
@@ -95,11 +97,8 @@ def tighten(
 ) -> tuple[NDArray[np.bool_], WindowXYXY]:
     """The part of a mask, which has pixels, that its box holds, and the box as a window."""
     x0, y0 = window_xyxy[:2]
-    columns = np.flatnonzero(mask.any(axis=0))
-    rows = np.flatnonzero(mask.any(axis=1))
-    left, top = int(columns[0]), int(rows[0])
-    right, bottom = int(columns[-1]) + 1, int(rows[-1]) + 1
-    return mask[top:bottom, left:right], (x0 + left, y0 + top, x0 + right, y0 + bottom)
+    ((left, top, right, bottom),) = Windows(np.array([window_xyxy])).around(mask[None]).tolist()
+    return mask[top - y0 : bottom - y0, left - x0 : right - x0], (left, top, right, bottom)
 
 
 def frame_rle(mask: NDArray[np.bool_], window_xyxy: WindowXYXY, size_hw: tuple[int, int]) -> Rle:
