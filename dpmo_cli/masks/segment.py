@@ -150,4 +150,4 @@ def ask_network(
             claim_tiles(image, part, sites, engine, method, claims)
         else:
             pending.append(pool.submit(ask, part))
-    return Asked(size_hw, sites, discs, prompted, claims, len(tiles), pending)
+    return Asked(sites, discs, prompted, claims, len(tiles), pending)

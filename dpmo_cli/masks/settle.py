@@ -47,7 +47,6 @@ class Asked:
     """What an image needs of the network, and what was answered so far.
 
     Attributes:
-        size_hw: height and width of the image, px.
         sites, discs: of its points.
         prompted: (S,) bool, which sites the network is asked about.
         claims: of the sites; whole when all of `pending` are done.
@@ -55,7 +54,6 @@ class Asked:
         pending: the parts that other threads ask, each with the time that it took.
     """
 
-    size_hw: tuple[int, int]
     sites: Sites
     discs: Discs
     prompted: NDArray[np.bool_]
@@ -118,7 +116,7 @@ def settle(asked: Asked, engine: PromptEngine, method: Method) -> SegmentedImage
     # was taught to leave the cutting to the disc.
     leaking = method.extent in IN_DISC and method.extent not in engine.extents
     return SegmentedImage(
-        size_hw=asked.size_hw,
+        size_hw=claims.size_hw,
         sites=sites,
         radii_px=discs.radii_px,
         prompted=asked.prompted,

@@ -283,7 +283,7 @@ def _convert_part(
     tiles = plan.tiles[first : first + TILES_AT_ONCE]
     claims = start_claims(plan.sites, plan.discs.radii_px, size_hw, method, None, Seconds())
     claim_tiles(image, tiles, plan.sites, engine, method, claims)
-    asked = Asked(size_hw, plan.sites, plan.discs, plan.prompted, claims, len(tiles), [])
+    asked = Asked(plan.sites, plan.discs, plan.prompted, claims, len(tiles), [])
     segmented = settle(asked, engine, method)
     begin = perf_counter()
     rows = segmented_rows(task.entry.file_name, task.image_id, heads, segmented)
