@@ -172,7 +172,7 @@ def test_what_is_missing_is_said(
     options: dict[str, object], error: type[DpmoError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        masks_from_points(photo(), [(1, 1)], **options)  # type: ignore[arg-type]
+        masks_from_points(photo(), [(1, 1)], **options)
 
 
 def test_nano_takes_gray_images_and_is_loaded_once() -> None:

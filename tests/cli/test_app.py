@@ -142,7 +142,7 @@ def _process(arguments: list[str], **options: object) -> subprocess.CompletedPro
         stderr=subprocess.PIPE,
         text=True,
         check=False,
-        **options,  # type: ignore[call-overload]
+        **options,
     )
 
 

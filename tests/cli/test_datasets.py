@@ -79,7 +79,7 @@ def test_inspect_prints_one_json_object(root: Path) -> None:
         "csv",
         str(root),
     )
-    train, val = content["splits"]  # type: ignore[misc]
+    train, val = content["splits"]
     assert train == {
         "split": "train",
         "images": 1,

@@ -43,7 +43,7 @@ def convert(dpmo: Dpmo, tmp_path: Path) -> Convert:
         image: Image.Image, name: str, points: Points, **saving: object
     ) -> tuple[Outcome, list[Row]]:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        image.save(root / name, **saving)  # type: ignore[arg-type]
+        image.save(root / name, **saving)
         with (root / "points.csv").open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
             table.writerow(["image", "x", "y"])

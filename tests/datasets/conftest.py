@@ -52,7 +52,7 @@ class Builder:
 
     def gt(self, name: str, location: object, number: object | None = None) -> Path:
         """ShanghaiTech's nest: a cell with a struct with `location` and `number`."""
-        count = np.uint16(len(location)) if number is None else number  # type: ignore[arg-type]
+        count = np.uint16(len(location)) if number is None else number
         info = np.empty((1, 1), dtype=object)
         info[0, 0] = {"location": location, "number": count}
         return self.mat(name, image_info=info)

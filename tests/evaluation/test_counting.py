@@ -65,5 +65,5 @@ def test_intervals() -> None:
 
 def test_json_has_no_nan() -> None:
     found = summarise_counts([1], [0]).as_json()
-    assert found["figures"]["nae"]["value"] is None  # type: ignore[index]
-    assert found["by_people"][-1]["high"] is None  # type: ignore[index]
+    assert found["figures"]["nae"]["value"] is None
+    assert found["by_people"][-1]["high"] is None

@@ -128,7 +128,7 @@ def test_equals_the_definition(case: Case) -> None:
 @settings(max_examples=100)
 def test_the_order_does_not_matter(case: Case, chance: object) -> None:
     order = list(range(len(case.sites_xy)))
-    chance.shuffle(order)  # type: ignore[attr-defined]
+    chance.shuffle(order)
     before, after = case.owner(), case.reordered(order).owner()
     translated = np.where(after == NOBODY, NOBODY, np.array([*order, NOBODY])[after])
     # Equal distances go to the first; a run has its sites in the order of their coordinates.

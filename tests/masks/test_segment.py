@@ -96,7 +96,7 @@ def test_the_order_of_points_does_not_matter(
 ) -> None:
     size_hw, points = crowd
     order = list(range(len(points)))
-    chance.shuffle(order)  # type: ignore[attr-defined]
+    chance.shuffle(order)
     before = segment(size_hw, points, engine())
     after = segment(size_hw, points[order], engine())
     assert by_coordinates(before) == by_coordinates(after)

@@ -17,7 +17,7 @@ def test_a_run_is_read(tmp_path: Path) -> None:
     run = Run.read(out / RUN_FILE)
     assert (run.dataset, run.extent) == (DATASET, "head")
     assert list(run.split_counts) == ["train", "test"]
-    assert run.counts["images"] == sum(part["images"] for part in run.split_counts.values()) == 5  # type: ignore[misc]
+    assert run.counts["images"] == sum(part["images"] for part in run.split_counts.values()) == 5
     assert run.document["root"] == root_of(out) == "data"
 
 

@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_counted_and_kept(out: Path) -> None:
         "not_applied": {"its image is another now": 1, "no such image": 1},
     }
     assert validate_run(out) == []
-    assert sorted(run_of(out)["splits"]) == ["test", "train"]  # type: ignore[call-overload]
+    assert sorted(run_of(out)["splits"]) == ["test", "train"]
     again = apply_corrections(out, [*lost, gone])
     assert (again.changed, again.finished) == (False, applied.finished)
 

@@ -22,7 +22,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     lay_over = overlays.lay_over
 
-    def count(record, fitting):  # type: ignore[no-untyped-def]
+    def count(record, fitting):
         if fitting:
             seen.append(record.info.file_name)
         return lay_over(record, fitting)

@@ -353,7 +353,7 @@ def test_known_points_are_kept_as_they_are(spec: EngineSpec) -> None:
         spec, Method(), selector="first", reject=False, min_score=0.5, points_given=True
     )
     heads = Heads(np.array([[3.0, 4.0], [-1.0, 2.0]]), locator_scores=np.array([0.5, 7.0]))
-    found = finder.find(draw_people(0), heads, FakeEngine())  # type: ignore[arg-type]
+    found = finder.find(draw_people(0), heads, FakeEngine())
     np.testing.assert_array_equal(found.points_xy, heads.points_xy)
     assert found.locator_scores is heads.locator_scores
     assert found.rejected is None

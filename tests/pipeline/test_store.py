@@ -120,7 +120,7 @@ def test_folder_that_cant_be_made(
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(error, match=out) as caught, Store(tmp_path / out):
         pass
-    assert caught.value.exit_code == code  # type: ignore[attr-defined]
+    assert caught.value.exit_code == code
 
 
 def test_record_comes_back(record: ImageRecord, tmp_path: Path) -> None:

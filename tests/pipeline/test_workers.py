@@ -37,7 +37,7 @@ from tests.conftest import Crowd, Dpmo, FakeEngine, tree
 
 def _done(number: int) -> Done:
     task = Task(ImageEntry("train", f"{number}.png", Path(), None), number)
-    return SimpleNamespace(task=task)  # type: ignore[return-value]
+    return SimpleNamespace(task=task)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ class DeadlyEngine(FakeEngine):
 
 
 def _load_deadly(grave: Path | None) -> SamEngine:
-    return DeadlyEngine(grave=grave)  # type: ignore[return-value]
+    return DeadlyEngine(grave=grave)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ class Client:
     log: list[str] = field(default_factory=list)
 
     def get(self, path: str, **query: object) -> Any:
-        answer = self.http.get(path, params=query)  # type: ignore[arg-type]
+        answer = self.http.get(path, params=query)
         assert answer.status_code == 200, answer.text
         return answer.json()
 

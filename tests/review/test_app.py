@@ -21,7 +21,7 @@ RANK_WITHOUT = 0
 
 
 def ranks_of(client: Client, **query: object) -> list[int]:
-    answer = client.http.get("/api/queue", params=query)  # type: ignore[arg-type]
+    answer = client.http.get("/api/queue", params=query)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/octet-stream"
     return np.frombuffer(answer.content, "<i4").tolist()

@@ -119,8 +119,8 @@ def test_tiles_give_the_map_of_the_whole(size_hw: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
     tiled, whole = Bright(), Bright()
-    found = logit_map(image, tiled, tile_px=128, halo_px=32)  # type: ignore[arg-type]
-    expected = logit_map(image, whole, tile_px=1024)  # type: ignore[arg-type]
+    found = logit_map(image, tiled, tile_px=128, halo_px=32)
+    expected = logit_map(image, whole, tile_px=1024)
     assert found.shape == (-(-size_hw[0] // 4), -(-size_hw[1] // 4))
     np.testing.assert_array_equal(found, expected)
     assert len(whole.shapes) == 1
@@ -133,7 +133,7 @@ def test_each_person_is_found_once() -> None:
     size_hw = (400, 700)
     cells = np.unique(rng.integers(0, (100, 175), (300, 2)), axis=0)
     network = Bright()
-    peaks = locate(dotted(size_hw, cells), network, apart=0, tile_px=448)  # type: ignore[arg-type]
+    peaks = locate(dotted(size_hw, cells), network, apart=0, tile_px=448)
     assert len(network.shapes) > 1
     assert ((peaks.points_xy[:, ::-1] - 1.5) / 4).tolist() == cells.tolist()
 

@@ -46,7 +46,7 @@ def test_an_action_for_each_candidate_and_one_that_rejects(policy: Policy) -> No
 
 def test_the_order_of_the_candidates_does_not_matter(policy: Policy) -> None:
     with torch.no_grad():
-        policy.reject[-1].weight.normal_()  # type: ignore[union-attr, operator]
+        policy.reject[-1].weight.normal_()
     features, embedding = draw()
     before = policy(features, embedding)
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))

@@ -95,7 +95,7 @@ def test_a_checkpoint_of_the_user_s_own(tmp_path: Path, suffix: str) -> None:
 )
 def test_wrong_options(options: dict[str, object], expected: str) -> None:
     given = {"name": "nano", "device": "cpu"} | options
-    assert expected in line_of(lambda: resolve_engine(**given))  # type: ignore[arg-type]
+    assert expected in line_of(lambda: resolve_engine(**given))
 
 
 @pytest.mark.usefixtures("no_accelerator")

@@ -104,7 +104,7 @@ def test_runs_are_resumed_and_kept(
     save, saved = counter.save_checkpoint, []
 
     def save_and_end(*arguments: object) -> None:
-        save(*arguments)  # type: ignore[arg-type]
+        save(*arguments)
         saved.append(arguments)
         if len(saved) == 2:
             raise KeyboardInterrupt

@@ -108,7 +108,7 @@ def test_killed_and_resumed(
     save = checkpoint.save_checkpoint
 
     def save_and_end(*arguments: object) -> None:
-        save(*arguments)  # type: ignore[arg-type]
+        save(*arguments)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(counter, "save_checkpoint", save_and_end)

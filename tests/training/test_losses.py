@@ -125,7 +125,7 @@ def test_unknown_heads_carry_no_loss() -> None:
     found = mask_losses(
         logits, scores, visible, top, within, torch.tensor([[True, False, True], [True] * 3])
     )
-    found.total.backward()  # type: ignore[no-untyped-call]
+    found.total.backward()
     assert logits.grad is not None
     moved = (logits.grad != 0).flatten(2).any(dim=2)
     assert moved.tolist() == [[True, True, False, True], [True, True, True, True]]
@@ -177,7 +177,7 @@ def test_gradients_are_finite(size: float, truth: Tensor) -> None:
     scores = torch.rand(1, 4, generator=chance).requires_grad_()
     found = plain(logits, scores, truth, disc())
     assert not found.ious.requires_grad
-    found.total.backward()  # type: ignore[no-untyped-call]
+    found.total.backward()
     assert logits.grad is not None
     assert scores.grad is not None
     assert torch.isfinite(logits.grad).all()
@@ -190,7 +190,7 @@ def test_a_step_against_the_gradient_is_better() -> None:
     # The estimates are the true IoUs, before and after: only the masks count.
     known = torch.ones(1, 3, dtype=torch.bool)
     before = mask_losses(logits, torch.zeros(1, 4), whole(), head(), disc(), known)
-    before.total.backward()  # type: ignore[no-untyped-call]
+    before.total.backward()
     assert logits.grad is not None
     moved = logits.detach() - 50 * logits.grad
     after = mask_losses(moved, torch.ones(1, 4), whole(), head(), disc(), known)

@@ -236,7 +236,7 @@ def test_the_example(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     }  # fmt: skip
     exec(compile(EXAMPLE, "README.md", "exec"), names)
     assert not torch.equal(layer.weight, before)
-    assert float(names["terms"].foreground.detach()) > 0  # type: ignore[attr-defined]
+    assert float(names["terms"].foreground.detach()) > 0
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     assert EXAMPLE in readme or "masked_crowds" not in readme
 

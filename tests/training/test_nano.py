@@ -186,7 +186,7 @@ def test_a_finished_run_is_not_run_again(
 def test_other_settings_are_refused(
     data: Path, undisturbed: Path, change: dict[str, float]
 ) -> None:
-    other = replace(SETTINGS, **change)  # type: ignore[arg-type]
+    other = replace(SETTINGS, **change)
     with pytest.raises(
         UsageError, match=r"holds a run with other settings \(\w+\); use another --out"
     ):
@@ -279,7 +279,7 @@ def test_each_crop_is_answered_by_its_own_embedding() -> None:
 
 def test_losses_lead_to_the_trunk_and_the_decoder() -> None:
     model = build_nano()
-    losses_of(model, batch_of(1), bf16=False).total.backward()  # type: ignore[no-untyped-call]
+    losses_of(model, batch_of(1), bf16=False).total.backward()
     for name in ("image_encoder.trunk.conv_stem.weight", "mask_decoder.iou_token.weight"):
         gradient = model.get_parameter(name).grad
         assert gradient is not None

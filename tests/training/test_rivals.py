@@ -113,5 +113,5 @@ def test_a_scene_where_nobody_is_located() -> None:
         chosen, dropped = choose(empty.located.states)
         assert len(chosen) == len(dropped) == 0
         sets = {"set": [empty, measured()]}
-        (found,) = stand("one", choose, sets, engine, METHOD, samples=10)  # type: ignore[arg-type]
+        (found,) = stand("one", choose, sets, engine, METHOD, samples=10)
         assert (found.located, found.people) == (4, 6)

@@ -135,12 +135,12 @@ def test_a_tile_that_did_not_come_back_says_nothing(
     tool = run.tool
     assert len(tool.tiles()) == 4
     if format_ == "labelme":
-        tool.paths = tool.paths[:1]  # type: ignore[attr-defined]
+        tool.paths = tool.paths[:1]
     elif format_ == "cvat":
         first = tool.tiles()[0]
-        tool.of_tile = {first: tool.shapes(first)}  # type: ignore[attr-defined]
+        tool.of_tile = {first: tool.shapes(first)}
     else:
-        tool.tasks = tool.tasks[:1]  # type: ignore[attr-defined]
+        tool.tasks = tool.tasks[:1]
     report = run.take(tool.save(back), deleted="deleted")
     assert (report.lines, report.unchanged) == ([], 3)
 
