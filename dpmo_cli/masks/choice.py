@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,13 +98,10 @@ def choose(
     disc = y**2 + x**2 <= radii**2
     # A disc smaller than a cell still has the cell of its site.
     disc[rows, row, column] = True
-    near = torch.maximum(x.abs(), y.abs()) <= halves[:, None, None]
     bound = disc if extent in IN_DISC else torch.ones_like(disc)
 
-    areas = _counted(logits, (0.0, -STABILITY_OFFSET, STABILITY_OFFSET), (disc, near, bound))
-    in_disc, is_near, surely, maybe = areas[:, 0, :, 0], areas[:, 0, :, 1], areas[:, 1], areas[:, 2]
-    retained = _part(in_disc, is_near)
-    stability = _part(surely[:, :, 2], maybe[:, :, 2])
+    near = (line.abs() <= halves[:, None, None] for line in (x, y))
+    retained, stability = _shares(logits, disc, near, bound)
     holds = logits[rows, :, row, column] > 0
     predicted = predicted_ious.clamp(0, 1)
     scores = torch.ones_like(predicted)
@@ -166,18 +163,41 @@ def _part(part: Tensor, whole: Tensor) -> Tensor:
     return (part / whole.clamp(min=1)).clamp(max=1)
 
 
-def _counted(logits: Tensor, offsets: Sequence[float], regions: Sequence[Tensor]) -> Tensor:
-    """What masks have in regions when their threshold is moved: (n, offsets, c, regions) float32.
-
-    A cell counts a half at the threshold, as one and nothing half a RAMP from it.
+def _shares(
+    logits: Tensor, disc: Tensor, near: Iterable[Tensor], bound: Tensor
+) -> tuple[Tensor, Tensor]:
+    """How much of what a mask has near its site is in its disc, and how stable it is.
 
     Args:
         logits: (n, c, h, w) float32.
-        offsets: added to the logits.
-        regions: (n, h, w) bool each.
+        disc: (n, h, w) bool.
+        near: (n, 1, w) and (n, h, 1) bool, whose product is the square round the site.
+        bound: (n, h, w) bool where a mask may lie, or `disc` itself.
+
+    Returns:
+        (n, c) float32 each, 0 to 1.
     """
-    moved = torch.tensor(offsets, device=logits.device)[:, None, None, None] + RAMP / 2
-    cells = ((logits[:, None] + moved) / RAMP).clamp_(0, 1)
-    inside = torch.stack([region.flatten(1) for region in regions], dim=1).float()
-    counts = cells.flatten(3).flatten(1, 2) @ inside.transpose(1, 2)
-    return counts.view(len(logits), len(offsets), logits.shape[1], len(regions))
+    across, down = (line.float() for line in near)
+    of_disc = disc.float()
+    of_bound = of_disc if bound is disc else bound.float()
+    cells = _cells(logits, 0.0)
+    is_near = _inside((cells * across[:, None]).sum(dim=3, keepdim=True), down)
+    retained = _part(_inside(cells, of_disc), is_near)
+    surely, maybe = (
+        _inside(_cells(logits, offset), of_bound)
+        for offset in (-STABILITY_OFFSET, STABILITY_OFFSET)
+    )
+    return retained, _part(surely, maybe)
+
+
+def _cells(logits: Tensor, offset: float) -> Tensor:
+    """How cells count as mask when `offset` is added to the logits, float32 of their shape.
+
+    A cell counts a half at the threshold, as one and nothing half a RAMP from it.
+    """
+    return (logits + (offset + RAMP / 2)).div_(RAMP).clamp_(0, 1)
+
+
+def _inside(cells: Tensor, region: Tensor) -> Tensor:
+    """Sums over regions (n, h, w) 0 or 1 of cells (n, c, h, w), which are lost: (n, c) float32."""
+    return cells.mul_(region[:, None]).sum(dim=(2, 3))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import thread_time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,11 @@ LEAST_COUNT = 1e-6
 
 @dataclass
 class Seconds:
-    """Time spent by stage, s."""
+    """Time spent by stage, s.
+
+    `encode` and `prompt` by the clock, since the network may compute elsewhere; the others of their
+    thread's processor time, since threads side by side wait for each other.
+    """
 
     encode: float = 0.0
     prompt: float = 0.0
@@ -127,20 +131,20 @@ def take(
     method: Method,
 ) -> None:
     """Note clipped masks (n, h, w) as the claims of sites."""
-    begin = perf_counter()
+    begin = thread_time()
     claims.claimed_px[members] = masks.sum(axis=(1, 2))
     claims.counted_px[members] = counting_px(masks, logits if method.ownership == LOGIT else None)
     if claims.owners is not None:
         assert method.ownership is not None
         costs = costs_of(method.ownership, squares, claims.radii[members], logits)
         claims.owners.claim(members, masks, costs, windows)
-        claims.seconds.own += perf_counter() - begin
+        claims.seconds.own += thread_time() - begin
     else:
         for member, mask in zip(
             members.tolist(), site_masks(masks, windows, claims.size_hw), strict=True
         ):
             claims.masks[member] = mask
-        claims.seconds.rle += perf_counter() - begin
+        claims.seconds.rle += thread_time() - begin
     claims.windows[members] = windows.around(masks)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import numpy as np
 import torch
@@ -285,10 +285,10 @@ def _convert_part(
     claim_tiles(image, tiles, plan.sites, engine, method, claims)
     asked = Asked(plan.sites, plan.discs, plan.prompted, claims, len(tiles), [])
     segmented = settle(asked, engine, method)
-    begin = perf_counter()
+    begin = thread_time()
     rows = segmented_rows(task.entry.file_name, task.image_id, heads, segmented)
     info = ImageInfo(task.image_id, task.entry.split, task.entry.file_name, size_hw[1], size_hw[0])
     write_record(path, ImageRecord(info, rows))
-    seconds = Counter(vars(claims.seconds) | {"read": read, "write": perf_counter() - begin})
+    seconds = Counter(vars(claims.seconds) | {"read": read, "write": thread_time() - begin})
     prompts = sum(len(tile.sites) for tile in tiles)
     return _Timed(seconds, 1, size_hw[0] * size_hw[1], len(tiles), prompts)
