@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dpmo_cli.geometry.points import FloatArray, IntArray
@@ -152,49 +151,45 @@ class Frame:
         needed = logits[max(0, top - corner[1]) : bottom - corner[1],
                         max(0, left - corner[0]) : right - corner[0]]  # fmt: skip
         corners = np.array([[max(left, corner[0]), max(top, corner[1])]])
-        windows = np.array([window_xyxy])
-        found: NDArray[np.float32] = upsampled([self], needed[None], windows, corners)[0]
-        return found
+        sizes = np.array([needed.shape[::-1]])
+        (rows,), (columns,) = upsampling([self], sizes, np.array([window_xyxy]), corners)
+        return np.asarray(rows @ needed @ columns.T)
 
 
-def upsampled(
-    frames: Sequence[Frame],
-    logits: NDArray[np.float32],
-    windows_xyxy: IntArray,
-    corners: IntArray,
-) -> NDArray[np.float32]:
-    """Upsample logits to windows of their crops, as `Frame.window_logits` does.
+def upsampling(
+    frames: Sequence[Frame], sizes: IntArray, windows_xyxy: IntArray, corners: IntArray
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Matrices that upsample logits to windows of their crops, as `Frame.window_logits` does.
 
     Args:
         frames: of n crops.
-        logits: (n, r, c) of the mask grids; what lies beyond a grid counts for nothing.
+        sizes: (n, 2) int64, how many columns and rows of the mask grids there are logits of.
         windows_xyxy: (n, 4) int64 px of the crops, half open, each with pixels.
         corners: (n, 2) int64, columns and rows of the grids at which the logits begin.
 
     Returns:
-        (n, h, w) float32 with the sides of the largest windows, of no meaning beyond a window.
+        (n, h, r) and (n, w, c) float32, `down` and `across`, with the sides of the largest windows
+        and sizes: `down @ logits @ across.T` of (r, c) logits is (h, w), of no meaning beyond a
+        window; logits beyond a size count for nothing.
 
     Raises:
         ValueError: cells that a window needs are missing.
     """
-    sides = (windows_xyxy[:, 2:] - windows_xyxy[:, :2]).max(axis=0).tolist()
-    lengths = logits.shape[1:]
-    down, across = (
-        np.zeros((len(logits), side, length), dtype=np.float32)
-        for side, length in zip(reversed(sides), lengths, strict=True)
+    sides = (windows_xyxy[:, 2:] - windows_xyxy[:, :2]).max(axis=0)
+    across, down = (
+        np.zeros((len(sizes), side, length), dtype=np.float32)
+        for side, length in zip(sides.tolist(), sizes.max(axis=0).tolist(), strict=True)
     )
-    places = zip(frames, windows_xyxy.tolist(), corners.tolist(), strict=True)
-    for index, (frame, (x0, y0, x1, y1), (left, top)) in enumerate(places):
-        for weights, axis, start, stop, first in zip(
-            (down, across), frame.axes(), (y0, x0), (y1, x1), (top, left), strict=True
+    places = zip(frames, *(a.tolist() for a in (sizes, windows_xyxy, corners)), strict=True)
+    for index, (frame, size, (x0, y0, x1, y1), corner) in enumerate(places):
+        of_rows, of_columns = frame.axes()
+        for weights, axis, start, stop, first, length in (
+            (across, of_columns, x0, x1, corner[0], size[0]),
+            (down, of_rows, y0, y1, corner[1], size[1]),
         ):
             low, high = axis.cells(start, stop)
-            if low < first or high > first + weights.shape[2]:
-                raise ValueError(
-                    f"logits of {lengths} from {(left, top)} do not hold {(x0, y0, x1, y1)}"
-                )
-            part = axis.weights[start:stop, first : first + weights.shape[2]]
+            if low < first or high > first + length:
+                raise ValueError(f"logits {size} from {corner} do not hold {(x0, y0, x1, y1)}")
+            part = axis.weights[start:stop, first : first + length]
             weights[index, : part.shape[0], : part.shape[1]] = part
-    # By torch: as many threads as it is told, where numpy's own library takes all there are.
-    grown = torch.from_numpy(down) @ torch.as_tensor(logits) @ torch.from_numpy(across).mT
-    return np.asarray(grown.numpy())
+    return down, across

@@ -15,7 +15,7 @@ from torch.nn import functional
 from dpmo_cli.geometry.components import components_at
 from dpmo_cli.geometry.extents import IN_DISC
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites
-from dpmo_cli.geometry.resize import Frame, upsampled
+from dpmo_cli.geometry.resize import Frame, upsampling
 from dpmo_cli.geometry.tiles import Tile
 from dpmo_cli.geometry.windows import Windows, batches
 from dpmo_cli.masks import reasons
@@ -163,12 +163,13 @@ def _claim(waiting: Sequence[_Told], sites: Sites, method: Method, claims: Claim
     for part in batches(boxes):
         begin = thread_time()
         windows, chosen = Windows(boxes[part]), members[part]
-        values = upsampled(
+        down, across = upsampling(
             [frames[index] for index in part],
-            choice.logits[part],
+            sizes[part],
             boxes[part] - origins[part],
             corners[part],
         )
+        values = _product(down, choice.logits[part], across)
         squares = windows.squared_distances(sites.xy[chosen])
         own_xy = sites.pixel_xy[chosen] - boxes[part, :2]
         masks = clipped(values, squares, claims.radii[chosen], own_xy, windows, method)
@@ -176,6 +177,19 @@ def _claim(waiting: Sequence[_Told], sites: Sites, method: Method, claims: Claim
         values[np.arange(len(values)), own_xy[:, 1], own_xy[:, 0]] = np.inf
         claims.seconds.clip += thread_time() - begin
         take(claims, chosen, masks, values, squares, windows, method)
+
+
+def _product(
+    down: NDArray[np.float32], logits: NDArray[np.float32], across: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Logits (n, r, c) upsampled by matrices (n, h, r) and (n, w, c): (n, h, w).
+
+    By torch, in as many threads as it is told: numpy's own library takes all there are, and calls
+    from several threads wait for each other.
+    """
+    cells = torch.from_numpy(logits[:, : down.shape[2], : across.shape[2]])
+    found = torch.from_numpy(down) @ cells @ torch.from_numpy(across).mT
+    return np.asarray(found.numpy())
 
 
 def squares_round(

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from dpmo_cli.geometry.components import components_at
-from dpmo_cli.geometry.resize import Frame, upsampled
+from dpmo_cli.geometry.resize import Frame, upsampling
 from dpmo_cli.geometry.rle import frame_rles
 from dpmo_cli.geometry.windows import Windows, batches
 
@@ -160,7 +160,9 @@ def test_logits_of_several_crops_are_those_of_each_alone(count: int, seed: int) 
         boxes.append((x0, y0, x1, y1))
         corners.append((left, top))
         wholes.append(whole)
-    found = upsampled(frames, logits, np.array(boxes), np.array(corners))
+    sizes = np.full((len(frames), 2), logits.shape[1])
+    down, across = upsampling(frames, sizes, np.array(boxes), np.array(corners))
+    found = down @ logits @ across.transpose(0, 2, 1)
     for frame, whole, box, one in zip(frames, wholes, boxes, found, strict=True):
         alone = frame.window_logits(whole, box)
         here = one[: alone.shape[0], : alone.shape[1]]
@@ -169,9 +171,13 @@ def test_logits_of_several_crops_are_those_of_each_alone(count: int, seed: int) 
 
 def test_cells_that_are_missing() -> None:
     frame = Frame((64, 64), 64, 16)
-    logits = np.zeros((1, 4, 4), dtype=np.float32)
+    sizes, corners = np.array([[4, 4], [9, 9]]), np.array([[8, 8], [0, 0]])
     with pytest.raises(ValueError, match="do not hold"):
-        upsampled([frame], logits, np.array([[30, 30, 34, 34]]), np.array([[8, 8]]))
+        upsampling([frame], sizes[:1], np.array([[30, 30, 34, 34]]), corners[:1])
+    # Each has its own cells, whatever another has beside it.
+    upsampling([frame] * 2, sizes, np.array([[40, 40, 44, 44], [8, 8, 12, 12]]), corners)
+    with pytest.raises(ValueError, match="do not hold"):
+        upsampling([frame] * 2, sizes, np.array([[52, 40, 56, 44], [8, 8, 12, 12]]), corners)
 
 
 @settings(deadline=None, max_examples=100)
