@@ -123,6 +123,8 @@ def convert(
     if dry_run:
         from dpmo_cli.pipeline.estimate import estimate
 
+        if not quiet:
+            say(f"dpmo: planning, and timing some tiles with {spec.name}; heavy ones take a while")
         found = estimate(job)
         if found.changes:
             changes = ", ".join(found.changes)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, thread_time
@@ -40,6 +41,9 @@ PROBE_PART = 0.03
 PROBE_S = (3.0, 60.0)
 """Seconds that it may take in any case, and in no case more."""
 FEWEST_PARTS = 4
+DEAR_S = 3.0
+"""Where the first tile takes longer on a CPU, others are timed one by one, not as many as a run
+encodes together: then that saves nothing worth waiting for."""
 GOLDEN = (5**0.5 - 1) / 2
 """Its multiples without their whole part spread evenly, however many are taken."""
 BYTES_PER_PIXEL = 3 * (AHEAD + 1) + 8
@@ -239,23 +243,25 @@ def _probe(engine: PromptEngine, job: Job, planned: Sequence[_Planned]) -> _Time
     timed = _Timed()
     if not len(ends) or not ends[-1]:
         return timed
-    count = -(-int(ends[-1]) // TILES_AT_ONCE)
     begin = perf_counter()
     with network_streams(job.settings.device) as streams, TemporaryDirectory() as folder:
 
-        def convert(number: int) -> _Timed:
+        def convert(number: int, together: int) -> _Timed:
             place = int(number * GOLDEN % 1 * ends[-1])
             index = int(np.searchsorted(ends, place, side="right"))
             first = (place - int(ends[index])) % planned[index].tiles
             path = Path(folder) / f"{number}.parquet"
-            return _convert_part(engine, job, planned[index], first, path)
+            return _convert_part(engine, job, planned[index], first, together, path)
 
-        # The first part pays for what torch sets up once.
-        convert(0)
-        parts = range(1, count + 1)
-        results: Iterator[_Timed] = map(convert, parts)
+        # The first tile pays for what torch sets up once.
+        convert(0, 1)
+        dear = job.settings.device == "cpu" and perf_counter() - begin > DEAR_S
+        together = 1 if dear else TILES_AT_ONCE
+        parts = range(1, -(-int(ends[-1]) // together) + 1)
+        work = partial(convert, together=together)
+        results: Iterator[_Timed] = map(work, parts)
         if streams.pool is not None:
-            results = ahead(streams.pool, convert, parts, streams.count)
+            results = ahead(streams.pool, work, parts, streams.count)
         for part, result in enumerate(results, start=1):
             timed.add(result)
             budget = min(max(PROBE_S[0], PROBE_PART * _seconds(job, planned, timed)), PROBE_S[1])
@@ -265,9 +271,9 @@ def _probe(engine: PromptEngine, job: Job, planned: Sequence[_Planned]) -> _Time
 
 
 def _convert_part(
-    engine: PromptEngine, job: Job, planned: _Planned, tile: int, path: Path
+    engine: PromptEngine, job: Job, planned: _Planned, tile: int, together: int, path: Path
 ) -> _Timed:
-    """Convert some tiles of an image, asked together as in a run, and write their record."""
+    """Convert a tile of an image and those that are asked together with it; write their record."""
     task, method = planned.task, job.method
     begin = perf_counter()
     try:
@@ -279,8 +285,8 @@ def _convert_part(
     read = perf_counter() - begin
     size_hw = (image.shape[0], image.shape[1])
     plan = _plan(heads, size_hw, engine, method)
-    first = tile // TILES_AT_ONCE * TILES_AT_ONCE
-    tiles = plan.tiles[first : first + TILES_AT_ONCE]
+    first = tile // together * together
+    tiles = plan.tiles[first : first + together]
     claims = start_claims(plan.sites, plan.discs.radii_px, size_hw, method, None, Seconds())
     claim_tiles(image, tiles, plan.sites, engine, method, claims)
     asked = Asked(plan.sites, plan.discs, plan.prompted, claims, len(tiles), [])

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dpmo_cli.geometry.tiles import Tile
+from dpmo_cli.masks.prompting import TILES_AT_ONCE
+from dpmo_cli.pipeline import estimate
 from tests.conftest import Crowd, Dpmo, FakeEngine, tree
 from tests.datasets.conftest import Builder
 
@@ -111,18 +115,41 @@ def test_workers_take_memory_and_time_to_start(
     assert (plan["memory_bytes"] > 1.5 * alone["memory_bytes"]) == bool(options)
 
 
+@pytest.mark.parametrize(
+    ("dear_s", "largest"),
+    [pytest.param(60.0, TILES_AT_ONCE, id="a light network"), pytest.param(-1.0, 1, id="heavy")],
+)
+def test_dear_tiles_are_timed_one_by_one(
+    dear_s: float,
+    largest: int,
+    dpmo: Dpmo,
+    fake_engine: FakeEngine,
+    empty_crowd: Crowd,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(estimate, "DEAR_S", dear_s)
+    sizes: list[int] = []
+    claim = estimate.claim_tiles
+
+    def noted(image: Any, tiles: list[Tile], *rest: Any) -> None:
+        sizes.append(len(tiles))
+        claim(image, tiles, *rest)
+
+    monkeypatch.setattr(estimate, "claim_tiles", noted)
+    # Far more pixels than a frame: many tiles.
+    empty_crowd.add("a.png", count=400, size_hw=(1200, 1600))
+    plan = dpmo("convert", "--root", empty_crowd.root, "--out", "out", "--dry-run", "--json").json
+    assert plan["tiles"] > TILES_AT_ONCE
+    assert sizes[0] == 1
+    assert max(sizes) == largest
+
+
 @pytest.mark.usefixtures("nano", "one_thread")
 def test_time_is_that_of_the_stages(
     dpmo: Dpmo, empty_crowd: Crowd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the processor's time of this thread, which other programs do not disturb."""
-    for room in (
-        "masks.claims",
-        "masks.prompting",
-        "masks.settle",
-        "pipeline.converter",
-        "pipeline.estimate",
-    ):
+    for room in ("masks.prompting", "pipeline.converter", "pipeline.estimate"):
         monkeypatch.setattr(f"dpmo_cli.{room}.perf_counter", time.thread_time)
     for number, count in enumerate((90, 30, 60)):
         empty_crowd.add(f"{number}.png", count=count, size_hw=(240, 320))
