@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from os import PathLike
 
+GIVE_ROOT = "give the folder of the photos with --root"
+"""The mend where the photos of a run are not where it found them."""
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2

@@ -15,7 +15,7 @@ def report(
     out: Annotated[Path, typer.Argument(help="The folder that a run has written.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The page to write Default: OUT/report.html."),
+        typer.Option("--output", "-o", help="The page to write. Default: OUT/report.html."),
     ] = None,
     *,
     root: Annotated[
@@ -57,8 +57,7 @@ def report(
     )
     if written.problems:
         more = f" (and {len(written.problems) - 1} more)" if len(written.problems) > 1 else ""
-        problem = f"{written.problems[0]}{more}; give the folder of the photos with --root"
-        warn(f"{page}: overlays are missing from the page: {problem}")
+        warn(f"{page}: overlays are missing from the page: {written.problems[0]}{more}")
     if json:
         print_json("report", {"out": str(out), "report": str(page), **written.statistics.as_json()})
     else:

@@ -49,4 +49,5 @@ def serve(
         open_browser=open_browser,
         ready=lambda address: print(address, flush=True),
         log=say,
+        warn=warn,
     )

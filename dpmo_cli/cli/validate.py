@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dpmo_cli.cli.console import print_json, say
-from dpmo_cli.errors import EXIT_FAILED, UsageError
+from dpmo_cli.errors import EXIT_FAILED
 
 
 def validate(
@@ -20,10 +20,11 @@ def validate(
 
     Exit code 0 where all is well, 1 where something is wrong.
     """
-    from dpmo_cli.outputs.validate import validate_run
+    from dpmo_cli.outputs.run_file import no_run
+    from dpmo_cli.outputs.validate import holds_run_files, validate_run
 
-    if not out.is_dir():
-        raise UsageError(f"{out} is no folder; give the folder that `dpmo convert` wrote")
+    if not holds_run_files(out):
+        raise no_run(out)
     findings = validate_run(out)
     if json:
         print_json("validate", {"out": str(out), "findings": [asdict(one) for one in findings]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from dpmo_cli.datasets.paths import resolve_inside
 from dpmo_cli.datasets.quiet import LIBRARY_WARNINGS_IGNORED, SharedContext
-from dpmo_cli.errors import InputError
+from dpmo_cli.errors import GIVE_ROOT, InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +25,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 """The only decoders that are tried, as Pillow names them."""
 
 _ORIENTATION_TAG = 0x0112
-_COPY_AGAIN = "copy the image again from the dataset's release"
+_COPY_AGAIN = "copy the image again from its source"
 
 
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -59,6 +60,8 @@ def find_photo(root: Path, file_name: str, size_hw: tuple[int, int]) -> Path:
         InputError: as `image_size_hw` and `resolve_inside`, or the photo has another size.
     """
     path = resolve_inside(root, file_name)
+    if not os.path.exists(path):  # as Path.exists, but false for what can't be looked at
+        raise InputError(path, "is missing", GIVE_ROOT)
     height, width = image_size_hw(path)
     if (height, width) != size_hw:
         problem = f"has {width} x {height} px, its masks {size_hw[1]} x {size_hw[0]}"
@@ -103,7 +106,7 @@ def _opened(path: Path, max_pixels: int | None) -> Iterator[Image]:
     try:
         # The type comes first: opening a pipe would wait for ever.
         if not path.exists():
-            raise InputError(path, "is missing", _COPY_AGAIN)
+            raise InputError(path, "is missing", f"check its name, or {_COPY_AGAIN}")
         if not path.is_file():
             raise InputError(path, "is not a regular file", _COPY_AGAIN)
         with (

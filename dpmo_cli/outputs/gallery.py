@@ -18,6 +18,7 @@ from dpmo_cli.geometry.rle import rle_window
 from dpmo_cli.outputs.findings import QUEUE_FILE, annotations_file
 from dpmo_cli.outputs.finished import MEND, RunImage, list_images
 from dpmo_cli.outputs.overlay import Person
+from dpmo_cli.outputs.run_file import no_run
 from dpmo_cli.outputs.schema import OK, SHARED
 
 _COLUMNS = ["x", "y", "radius_px", "status", "flagged", "rle"]
@@ -78,7 +79,7 @@ def images_of(out: Path, split: str | None = None) -> list[RunImage]:
     """
     paths = sorted((out / "annotations").glob("[!.]*.json"))
     if not paths:
-        raise UsageError(f"{out} holds no annotations; give the folder that `dpmo convert` wrote")
+        raise no_run(out)
     if split is not None:
         splits = [path.stem for path in paths]
         if split not in splits:

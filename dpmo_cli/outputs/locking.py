@@ -10,6 +10,11 @@ from dpmo_cli.errors import UsageError
 from dpmo_cli.outputs.atomic import OutputError
 
 
+def in_use(out: Path) -> str:
+    """What to say where a run is writing into a folder, whatever command asks for it."""
+    return f"{out}: another run is writing there; wait until it has ended"
+
+
 def hold(path: Path, out: Path, busy: str) -> FileLock:
     """Take a lock, or say at once who has it; the holder's death gives it back.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpmo_cli.errors import GIVE_ROOT
 from dpmo_cli.outputs.atomic import write_text
 from dpmo_cli.outputs.gallery import images_of, sample_images, worst_masks
 from dpmo_cli.outputs.page import render_page
@@ -54,7 +55,7 @@ def write_report(
     worst = worst_masks(out, WORST)
     images = sample_images(images_of(out), sample, seed) if run.split_counts else []
     if photo is None:
-        plates = Plates(problems=[f"{RUN_FILE} does not say where the photos are"])
+        plates = Plates(problems=[f"{RUN_FILE} does not say where the photos are; {GIVE_ROOT}"])
     else:
         plates = draw_plates(out, photo, worst, images)
     asked = bool(worst or images)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpmo_cli.errors import InputError, UsageError
+from dpmo_cli.errors import GIVE_ROOT, InputError, UsageError
 from dpmo_cli.outputs.findings import one_line
 from dpmo_cli.outputs.json_values import as_object, as_text
 from dpmo_cli.outputs.schema import SCHEMA_VERSION
@@ -67,10 +67,7 @@ class Run:
         try:
             return cls.read(path)
         except (FileNotFoundError, NotADirectoryError):
-            raise UsageError(
-                f"{out}: holds no finished run (no {RUN_FILE}); give a folder that dpmo wrote, or "
-                "finish its run"
-            ) from None
+            raise no_run(out) from None
         except (OSError, ValueError, RecursionError) as error:
             problem = f"is no run record of this dpmo ({one_line(error)})"
             raise InputError(path, problem, RUN_AGAIN) from error
@@ -86,6 +83,14 @@ class Run:
         except ValueError as error:
             problem = f"is no run record of this dpmo ({error})"
             raise InputError(out / RUN_FILE, problem, RUN_AGAIN) from error
+
+
+def no_run(out: Path) -> UsageError:
+    """The error of a folder that should be a run's and is none."""
+    return UsageError(
+        f"{out}: holds no finished run; give the folder that `dpmo convert` or `predict` wrote "
+        "(its --out), or finish its run"
+    )
 
 
 def root_of(out: Path) -> str | None:
@@ -110,5 +115,5 @@ def photos_of(out: Path) -> Path:
     """
     root = root_of(out)
     if root is None:
-        raise UsageError(f"{out}/{RUN_FILE} does not say where the photos are; give --root")
+        raise UsageError(f"{out}/{RUN_FILE} does not say where the photos are; {GIVE_ROOT}")
     return Path(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,11 @@ class Tally:
     images: int = 0
     masks: int = 0
     by_status: Counter[str] = field(default_factory=Counter)
+
+
+def holds_run_files(out: Path) -> bool:
+    """Whether a folder has any file that a run alone writes: else there is nothing to check."""
+    return any(os.path.lexists(out / name) for name in (RUN_FILE, ".dpmo", QUEUE_FILE))
 
 
 def validate_run(out: Path) -> list[Finding]:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpmo_cli.errors import UsageError
 from dpmo_cli.outputs.atomic import OutputError
 from dpmo_cli.outputs.corrections import Correction, write_corrections
+from dpmo_cli.outputs.run_file import no_run
 from dpmo_cli.pipeline.finish import (
     COMPUTED,
     Finished,
@@ -48,7 +48,7 @@ def apply_corrections(out: Path, corrections: Iterable[Correction]) -> Applied:
         DrawnOverlapError: two masks that people drew overlap; nothing was written.
     """
     if not (out / FOLDER).is_dir():
-        raise UsageError(f"{out}: holds no run; give the folder that `dpmo convert` wrote")
+        raise no_run(out)
     with Store(out) as store:
         document = store.run_document()
         settings = Settings.of_json(document["settings"])

@@ -14,7 +14,7 @@ from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.outputs.atomic import OutputError, sweep_temporaries, write_bytes, write_text
 from dpmo_cli.outputs.corrected import overlay
 from dpmo_cli.outputs.findings import CORRECTIONS_FILE, one_line
-from dpmo_cli.outputs.locking import hold
+from dpmo_cli.outputs.locking import hold, in_use
 from dpmo_cli.outputs.records import (
     ImageInfo,
     ImageRecord,
@@ -25,7 +25,7 @@ from dpmo_cli.outputs.records import (
     record_path,
     write_record,
 )
-from dpmo_cli.outputs.run_file import RUN_AGAIN, RUN_FILE, Run
+from dpmo_cli.outputs.run_file import RUN_AGAIN, RUN_FILE, Run, no_run
 from dpmo_cli.pipeline.kept import KeptRecords
 from dpmo_cli.pipeline.plan import Shard
 from dpmo_cli.pipeline.settings import Settings
@@ -98,8 +98,7 @@ class Store:
                 raise UsageError(f"--out {self.out}: is a file; name a folder")
         except OSError as error:
             raise OutputError(self.out, error) from error
-        busy = f"--out {self.out}: another run is writing there; wait for it or use another folder"
-        self._lock = hold(self.folder / "lock", self.out, busy)
+        self._lock = hold(self.folder / "lock", self.out, in_use(self.out))
         self.kept.clear()
         sweep_temporaries(self.folder, deep=True)
         for name in (".", "annotations", "points", "review"):
@@ -191,7 +190,7 @@ class Store:
                 if manifest.settings != settings:
                     raise UsageError(f"{self.out}: was begun with other settings; {_MEND}")
         except FileNotFoundError:
-            raise UsageError(f"{self.out}: holds no finished run; {_MEND}") from None
+            raise no_run(self.out) from None
         except (OSError, ValueError, TypeError, RecursionError) as error:
             problem = f"is no run record of this dpmo ({one_line(error)})"
             raise InputError(path, problem, RUN_AGAIN) from error

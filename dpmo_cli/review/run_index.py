@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dpmo_cli.errors import InputError, UsageError
+from dpmo_cli.errors import GIVE_ROOT, InputError, UsageError
 from dpmo_cli.masks.reasons import REASONS
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.findings import QUEUE_FILE
@@ -247,6 +248,19 @@ def open_run(out: Path, root: Path | None = None) -> tuple[RunInfo, RunIndex]:
     )
     images = (one for split in run.split_counts for one in list_images(out, split))
     return info, read_index(out / QUEUE_FILE, images)
+
+
+def missing_photos(info: RunInfo, index: RunIndex) -> str | None:
+    """What to say where photos of a run are not below its root, on one line; None for all there.
+
+    They are looked for and not opened: a run may have many.
+    """
+    missing = [one for one in index.images if not os.path.exists(info.root / one.file_name)]
+    if not missing:
+        return None
+    count = f"{len(missing):,} of {len(index.images):,} photos"
+    first = f"{count} of the run are missing, first {info.root / missing[0].file_name}"
+    return f"{first}; {GIVE_ROOT}"
 
 
 def read_index(path: Path, images: Iterable[RunImage] = ()) -> RunIndex:

@@ -14,10 +14,11 @@ from dpmo_cli.errors import UsageError
 from dpmo_cli.outputs.atomic import OutputError
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.findings import AUDIT_FILE
-from dpmo_cli.outputs.locking import hold
+from dpmo_cli.outputs.locking import hold, in_use
+from dpmo_cli.outputs.run_file import no_run
 from dpmo_cli.review.decisions import Decisions
 from dpmo_cli.review.desk import Desk
-from dpmo_cli.review.run_index import open_run
+from dpmo_cli.review.run_index import missing_photos, open_run
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 _BACKLOG = 128
@@ -34,6 +35,7 @@ def serve(
     open_browser: bool,
     ready: Callable[[str], None],
     log: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> None:
     """Serve the review page of a run until the process is told to end.
 
@@ -46,6 +48,7 @@ def serve(
         open_browser: whether to open the page.
         ready: is told the page's address once connections are taken.
         log: takes one line for each refused request.
+        warn: takes a line where photos of the run are not there; the page works without them.
 
     Raises:
         UsageError: there is no finished run, a run is being written there, no such root, or the
@@ -58,6 +61,8 @@ def serve(
 
     _require_quiet(out)
     run, index = open_run(out, root)
+    if (away := missing_photos(run, index)) is not None:
+        warn(away)
     name = reviewer or _login()
     with closing(_bound(host, port)) as listening, Decisions(out) as decisions:
         decisions.require_whole()
@@ -103,10 +108,10 @@ def _require_quiet(out: Path) -> None:
     """Refuse a folder that a run is writing just now."""
     lock = out / ".dpmo" / "lock"
     if not lock.is_file():
-        raise UsageError(f"{out}: holds no run; give the folder that `dpmo convert` wrote")
+        raise no_run(out)
     # A folder that may only be read is nobody's to write.
     with suppress(OutputError):
-        hold(lock, out, f"{out}: a run is writing there; wait for it, then review").release()
+        hold(lock, out, in_use(out)).release()
 
 
 def _bound(host: str, port: int) -> socket.socket:

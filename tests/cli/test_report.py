@@ -83,6 +83,8 @@ def test_missing_photos(
     (line,) = outcome.lines
     assert line.startswith("dpmo: warning: ")
     assert said in line
+    if "missing" in said:
+        assert "; give the folder of the photos with --root" in line
     page = check((out / "report.html").read_text(encoding="utf-8"))
     assert len(page.named("img")) == images + 1 if images else not page.named("img")
     assert ("without overlays" in page.text) == (images == 0)

@@ -197,7 +197,8 @@ def test_a_folder_that_holds_no_run(folder: str, dpmo: Dpmo, tmp_path: Path) -> 
     outcome = dpmo("review", "apply", folder)
     assert outcome.code == 2
     assert outcome.lines == [
-        f"dpmo: error: {folder}: holds no run; give the folder that `dpmo convert` wrote"
+        f"dpmo: error: {folder}: holds no finished run; give the folder that `dpmo convert` or "
+        "`predict` wrote (its --out), or finish its run"
     ]
 
 

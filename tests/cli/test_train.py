@@ -65,7 +65,7 @@ def folders(tmp_path: Path) -> Path:
         ),
         pytest.param(
             ["--from-corrections", "empty", "--out", "out"],
-            "empty: holds no finished run (no run.json)",
+            "empty: holds no finished run; give the folder",
             id="corrections of no run",
         ),
         pytest.param(

@@ -56,10 +56,13 @@ def test_json(out: Path, damaged: bool) -> None:
     }
 
 
-@pytest.mark.parametrize("exists", [True, False], ids=["a file", "nothing"])
-def test_no_folder(tmp_path: Path, exists: bool) -> None:
-    if exists:
+@pytest.mark.parametrize("kind", ["nothing", "a file", "a dataset"])
+def test_what_is_no_run(tmp_path: Path, kind: str) -> None:
+    if kind == "a file":
         (tmp_path / "out").touch()
+    if kind == "a dataset":
+        (tmp_path / "out" / "annotations").mkdir(parents=True)
+        (tmp_path / "out" / "annotations" / "train.json").write_text("{}")
     result = runner.invoke(app, [str(tmp_path / "out")])
     assert isinstance(result.exception, UsageError)
-    assert "is no folder" in str(result.exception)
+    assert "out: holds no finished run; give the folder that `dpmo" in str(result.exception)

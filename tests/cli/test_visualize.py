@@ -159,6 +159,18 @@ def test_a_name_that_leads_out_of_the_root(out: Path) -> None:
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     result = runner.invoke(app, [str(tmp_path), "--image", "f", "-o", str(tmp_path / "x.png")])
     assert isinstance(result.exception, UsageError)
+    assert "holds no finished run; give the folder that `dpmo" in str(result.exception)
+
+
+def test_photos_that_were_moved(out: Path) -> None:
+    (out.parent / "data").rename(out.parent / "moved")
+    result, _ = run(out, "--image", "f")
+    assert isinstance(result.exception, InputError)
+    name = out.parent / "data" / "images" / "f.jpg"
+    assert str(result.exception) == (
+        f"{name}: is missing; give the folder of the photos with --root"
+    )
+    assert run(out, "--image", "f", "--root", str(out.parent / "moved"))[0].exit_code == 0
 
 
 def test_importing_the_commands_loads_nothing_heavy() -> None:

@@ -212,7 +212,7 @@ def older_version(out: Path) -> None:
 
 
 UNREADY = {
-    "no run": (shutil.rmtree, "holds no run"),
+    "no run": (shutil.rmtree, "holds no finished run; give the folder"),
     "never finished": (lambda out: (out / "run.json").unlink(), "holds no finished run"),
     "a record is gone": (spoil_record, "its records can't be read"),
     "begun with other settings": (other_settings, "other settings"),

@@ -275,7 +275,9 @@ def test_kill_9_and_a_second_run_at_the_same_time(
                 second = dpmo(*command, out)
                 assert second.code == 2
                 (line,) = second.errors
-                assert f"--out {out}: another run is writing there; wait for it" in line
+                assert (
+                    f"error: {out}: another run is writing there; wait until it has ended" in line
+                )
         finally:
             process.kill()
             stderr = process.communicate()[1]

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -93,6 +94,34 @@ def test_ctrl_c_ends_it_at_once(out: Path) -> None:
     assert errors == "dpmo: interrupted\n"
 
 
+@pytest.mark.parametrize(
+    ("move", "said"),
+    [
+        pytest.param("all", "2 of 2 photos of the run are missing, first ", id="another root"),
+        pytest.param("one", "1 of 2 photos of the run are missing, first ", id="one moved away"),
+        pytest.param("none", None, id="all there"),
+    ],
+)
+def test_photos_that_are_not_there_are_told(
+    out: Path, drawn: Path, tmp_path: Path, move: str, said: str | None
+) -> None:
+    root = tmp_path / "photos"
+    shutil.copytree(drawn / "root", root)
+    photos = sorted(root.rglob("*.jpg"))
+    for photo in {"all": photos, "one": photos[1:], "none": []}[move]:
+        photo.unlink()
+    with serving(out, "--root", str(root)) as server:
+        assert server.request("GET", "/api/run")[0] == 200
+        server.process.kill()
+        _, errors = server.process.communicate(timeout=5)
+    if said is None:
+        assert errors == ""
+    else:
+        (line,) = errors.splitlines()
+        assert line.startswith(f"dpmo: warning: {said}{root}")
+        assert line.endswith(".jpg; give the folder of the photos with --root")
+
+
 def test_a_refusal_is_one_line_on_stderr(out: Path) -> None:
     with serving(out) as server:
         assert server.request("GET", "/", headers={"Host": "evil.example"})[0] == 421
@@ -171,7 +200,7 @@ def test_two_servers_share_a_run(out: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere"], "holds no run"),
+        (["nowhere"], "nowhere: holds no finished run; give the folder that `dpmo"),
         (["{out}", "--root", "nowhere"], "no such folder"),
         (["{out}", "--host", "0.0.0.0"], "name one address"),
         (["{out}", "--host", "not-here.invalid"], "can't be bound"),
@@ -193,7 +222,7 @@ def test_a_run_that_is_being_written_is_not_reviewed(out: Path, dpmo: Dpmo) -> N
     with FileLock(out / ".dpmo" / "lock"):
         done = dpmo("review", "serve", out, "--port", "0")
     assert done.code == 2
-    assert "a run is writing there" in done.errors[0]
+    assert done.errors[0].endswith("out: another run is writing there; wait until it has ended")
 
 
 def test_a_damaged_log_of_decisions_is_one_line(out: Path, dpmo: Dpmo) -> None:
