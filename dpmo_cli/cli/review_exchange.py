@@ -34,7 +34,10 @@ def export(
     ] = 200,
     only: Annotated[
         str,
-        typer.Option(help="all, flagged, or a reason of the queue; the latter leave out decided."),
+        typer.Option(
+            help="all; flagged (where there is a reason to look); or one reason, as the queue "
+            "names it: low_score, ambiguous, tiny ... Both leave out whom somebody decided on."
+        ),
     ] = "all",
     limit: Annotated[
         int | None, typer.Option(min=1, help="So many people, the worst first.")
@@ -113,6 +116,7 @@ def import_(
     were left: broken, unmatched, overlapping, or decided on since the export.
     """
     from dpmo_cli.review.exchange.imports import ABSENCES, FORMATS, Import, import_tasks
+    from dpmo_cli.review.exchange.report import GONE
 
     if format_ not in FORMATS:
         raise UsageError(f"--format {format_}: unknown; use one of {', '.join(FORMATS)}")
@@ -140,7 +144,8 @@ def import_(
         say(
             f"dpmo: {counted(report.changes, 'decision')} {will}, "
             f"{counted(report.unchanged, 'shape')} unchanged, "
-            f"{report.already:,} decided so before, {report.refused:,} not taken"
+            f"{report.already:,} decided so before, {report.refused:,} not taken, "
+            f"{report.counts[GONE]:,} gone"
         )
     if report.refused:
         raise typer.Exit(EXIT_PARTIAL)

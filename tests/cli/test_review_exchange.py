@@ -29,7 +29,7 @@ def test_there_and_back(run: World, back: Path, dpmo: Dpmo) -> None:
     done = dpmo("review", "import", run.out, run.to, "--reviewer", "ada")
     assert (done.code, done.stdout) == (0, "")
     assert done.lines == [
-        "dpmo: 0 decisions written, 18 shapes unchanged, 0 decided so before, 0 not taken"
+        "dpmo: 0 decisions written, 18 shapes unchanged, 0 decided so before, 0 not taken, 0 gone"
     ]
     tool = run.tool
     tile, shape = tool.find("train-1-0")
@@ -100,9 +100,32 @@ def test_a_missing_photo_leaves_no_half_export(run: World, dpmo: Dpmo) -> None:
     (run.root / "images" / "b.png").unlink()
     done = dpmo("review", "export", run.out, "--to", run.to, "--format", "cvat", "-q")
     assert (done.code, len(done.errors)) == (1, 1)
-    assert "b.png: is missing" in done.errors[0]
+    assert done.errors[0].endswith("b.png: is missing; give the folder of the photos with --root")
     assert not run.to.exists()
     assert not list(run.to.parent.glob(".*"))
+
+
+def test_a_file_that_does_not_exist_is_said_so(run: World, dpmo: Dpmo) -> None:
+    """And not its manifest, which can't be there either."""
+    done = dpmo("review", "import", run.out, "nothere.json", "--reviewer", "ada")
+    assert (done.code, done.lines) == (
+        2,
+        ["dpmo: error: nothere.json: does not exist; give what the tool has exported"],
+    )
+
+
+def test_gone_shapes_are_counted_and_found(run: World, back: Path, dpmo: Dpmo) -> None:
+    run.export()
+    tool = run.tool
+    tool.delete("train-1-3")
+    path = tool.save(back)
+    done = dpmo("review", "import", run.out, path, "--reviewer", "ada",
+                "--manifest", run.to / "dpmo-export.json")  # fmt: skip
+    assert done.code == 0
+    (line,) = done.stdout.splitlines()
+    place = line.removeprefix("gone ").partition(": the shape of point 3 is gone")[0]
+    assert Path(place).is_file(), "the line names a file that can be opened"
+    assert done.lines[-1].endswith(", 0 not taken, 1 gone")
 
 
 @pytest.mark.parametrize(

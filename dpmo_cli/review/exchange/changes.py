@@ -106,7 +106,7 @@ class ImageChanges:
             person = tile.person(one.point_id)
             came = matched.has_shape(one.point_id) or person in answers.broken
             if one.counts is not None and not came:
-                self._miss(tile, one)
+                self._miss(tile, one, answers.tile_places[tile.name])
         for shape in matched.free:
             self._add(tile, shape)
         for shape, why in matched.unclear:
@@ -162,11 +162,10 @@ class ImageChanges:
                 self.stale += mask_hash(shown.mask.rle(self._people.size_hw)) != was.mask_sha256
         self._put(person, CORRECTED, shape.place, expected, mask)
 
-    def _miss(self, tile: Tile, was: Exported) -> None:
+    def _miss(self, tile: Tile, was: Exported, place: str) -> None:
         """An exported shape did not come back."""
         person = tile.person(was.point_id)
         verdict = self._terms.deleted
-        place = f"{self._manifest.path.parent.name}/{tile.name}"
         if verdict is None:
             text = f"{place}: the shape of point {was.point_id} is gone; say what that means"
             self._report.add(GONE, f"{text} with --deleted", person)

@@ -130,7 +130,8 @@ def _chosen(index: RunIndex, wanted: Wanted, decisions: dict[Person, Decision]) 
     if wanted.split is not None and wanted.split not in index.splits:
         raise UsageError(f"--split {wanted.split}: unknown; use one of {', '.join(index.splits)}")
     if wanted.only not in (ALL, FLAGGED, *REASONS):
-        raise UsageError(f"--only {wanted.only}: unknown; use all, flagged, or a reason like tiny")
+        known = ", ".join((ALL, FLAGGED, *REASONS))
+        raise UsageError(f"--only {wanted.only}: unknown; use one of {known}")
     verdicts = np.full(len(index), OPEN, object)
     for person, decision in decisions.items():
         rank = index.rank(person)

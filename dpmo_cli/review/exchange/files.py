@@ -40,7 +40,7 @@ def documents(path: Path) -> Iterator[Document]:
     its error.
 
     Raises:
-        UsageError: there is nothing like that.
+        UsageError: the folder holds none.
         InputError: the only file, or the archive, is too large or no JSON.
     """
     if path.is_dir():
@@ -49,8 +49,6 @@ def documents(path: Path) -> Iterator[Document]:
             raise UsageError(f"{path}: holds no JSON; give what the tool has exported")
         for one in found:
             yield str(one), _or_error(partial(read_json, one, _MEND))
-    elif not path.exists():
-        raise UsageError(f"{path}: is missing; give what the tool has exported")
     elif path.is_file() and zipfile.is_zipfile(path):
         yield from _in_archive(path)
     else:

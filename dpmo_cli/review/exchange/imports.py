@@ -69,13 +69,15 @@ def import_tasks(out: Path, wanted: Import) -> tuple[str, Report]:
         a dry run.
 
     Raises:
-        UsageError: no run, no reviewer, no manifest, an unknown format.
+        UsageError: no run, no reviewer, no such file, no manifest, an unknown format.
         InputError: a file can't be read at all.
         DecisionsError: the decisions can't be read or written.
     """
     if not wanted.reviewer.strip():
         raise UsageError("--reviewer is empty; give a name")
     Run.of(out)
+    if not wanted.path.exists():
+        raise UsageError(f"{wanted.path}: does not exist; give what the tool has exported")
     manifest = read_manifest(wanted.manifest or _find_manifest(wanted.path))
     format_, answers = _read(wanted, manifest)
     report = Report()

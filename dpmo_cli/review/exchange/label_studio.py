@@ -42,6 +42,11 @@ _MEND = "mend the region in the tool and export again"
 _PLAIN = ("labels", "relation", "choices", "textarea", "rating", "number", "taxonomy")
 """Types of results that have no shape of their own."""
 
+_LACKS = dict.fromkeys(("polygonlabels", "polygon"), "points") | dict.fromkeys(
+    ("brushlabels", "brush"), "brush mask"
+)
+"""What a region of each type must have."""
+
 
 def local_files(folder: Path) -> str:
     """The address under which Label Studio finds the photos of a folder below its document root."""
@@ -200,4 +205,7 @@ def _rle(kind: object, shape: Mapping[str, object], size_hw: tuple[int, int]) ->
         if not rle_window(rle)[0].size:
             raise ValueError("the brush mask has no pixels")
         return rle, False
+    lacks = _LACKS.get(kind) if isinstance(kind, str) else None
+    if lacks is not None:
+        raise ValueError(f"it has no {lacks}")
     raise ValueError(f"it is a {str(kind)[:40]}, not a polygon or a brush mask")

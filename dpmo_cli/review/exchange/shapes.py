@@ -75,12 +75,14 @@ class Answers:
 
     Attributes:
         tiles: the shapes of each tile that the tool knows of, by the tile's name.
+        tile_places: where the tool's file has each of these tiles, for messages.
         faults: what could not be read.
         notes: what the reader should know of it.
         broken: persons, by their id, of shapes that could not be read: they are not gone.
     """
 
     tiles: dict[str, list[Found]] = field(default_factory=dict)
+    tile_places: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     broken: set[Person] = field(default_factory=set)
@@ -91,7 +93,7 @@ class Answers:
             mend = "leave one of them out"
             self.faults.append(Fault(place, f"tile {name} comes a second time", mend))
             return False
-        self.tiles[name] = []
+        self.tiles[name], self.tile_places[name] = [], place
         return True
 
     def refuse_document(self, place: str, document: object, what: str, mend: str) -> None:

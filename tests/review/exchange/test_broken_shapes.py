@@ -112,7 +112,9 @@ BROKEN_LABEL_STUDIO: dict[str, tuple[Edit, str]] = {
     "brush of bytes": (lambda r: r.update(value={"rle": [1, 300]}), "no list of bytes"),
     "brush cut short": (lambda r: r.update(value={"rle": [0, 0, 1]}), "cut short"),
     "brush of another size": (lambda r: r.update(value={"rle": [0, 0, 1, 0] * 5}), "has 256 bytes"),
-    "no value": (lambda r: r.pop("value"), "not a polygon"),
+    "no value": (lambda r: r.pop("value"), "it has no points"),
+    "no points": (lambda r: r["value"].pop("points"), "it has no points"),
+    "no brush": (lambda r: r.update(type="brushlabels", value={}), "it has no brush mask"),
 }  # fmt: skip
 
 

@@ -219,7 +219,7 @@ FILES: dict[str, tuple[str, bytes, type[DpmoError], str]] = {
     "of nobody": ("x.json", b'{"a": 1}', UsageError, "fits no format"),
     "empty list": ("x.json", b"[]", UsageError, "fits no format"),
     "no archive": ("x.zip", b"PK\x03\x04", InputError, "x.zip: is no"),
-    "missing": ("", b"", UsageError, "is missing"),
+    "missing": ("", b"", UsageError, "does not exist"),
 }
 
 
