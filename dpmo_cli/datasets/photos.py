@@ -30,7 +30,7 @@ class Photos:
         unclaimed: images of `points` that are not among the photos.
 
     Raises:
-        UsageError: there is no photo at all, the only one named is missing, or two would get the
+        UsageError: there is no photo at all, none of those named is there, or two would get the
             same name.
         InputError: a photo fits several images of `points`, or one of them several photos.
     """
@@ -41,8 +41,12 @@ class Photos:
         found = sorted({path for given in paths for path in _photos_of(given)})
         if not found:
             raise UsageError("no photo is named; give images, or folders that hold some")
-        if len(found) == 1 and not os.path.lexists(found[0]):
-            raise UsageError(f"{found[0]}: no such file or folder; check the name")
+        # One that is missing among others costs nothing but its own row; none at all is a mistake.
+        if not any(map(os.path.lexists, found)):
+            more = (
+                ", nor are the others there; check the names" if found[1:] else "; check the name"
+            )
+            raise UsageError(f"{found[0]}: no such file or folder{more}")
         self.root = Path(os.path.commonpath([path.parent for path in found]))
         self._entries = sorted(
             (ImageEntry(PREDICTIONS, relative_name(self.root, path), path, None) for path in found),

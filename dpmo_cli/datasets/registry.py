@@ -10,10 +10,11 @@ from dpmo_cli.datasets.base import Dataset
 from dpmo_cli.datasets.csv import CsvPoints
 from dpmo_cli.datasets.jhu import Jhu
 from dpmo_cli.datasets.nwpu import Nwpu
+from dpmo_cli.datasets.paths import listed
 from dpmo_cli.datasets.qnrf import Qnrf, UcfCc50
 from dpmo_cli.datasets.reader import Reader
 from dpmo_cli.datasets.shanghaitech import ShanghaiTechA, ShanghaiTechB
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import InputError, UsageError
 
 AUTO = "auto"
 
@@ -46,7 +47,27 @@ def open_dataset(name: str, root: Path) -> Dataset:
         close = difflib.get_close_matches(wanted, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else "."
         raise UsageError(f"unknown dataset {name!r}{hint} Known: {', '.join(known)}")
-    return reader(root)
+    try:
+        return reader(root)
+    except UsageError as error:
+        below = _below(root, reader)
+        if below is None:
+            raise
+        raise UsageError(
+            f"{root} holds no {reader.name} itself, but {below} looks like it; "
+            f"give that one with --root"
+        ) from error
+
+
+def _below(root: Path, reader: type[Reader]) -> Path | None:
+    """The first folder in a root that a reader can open; None where there is none."""
+    for child in listed(root):
+        try:
+            reader(child)
+        except (UsageError, InputError):
+            continue
+        return child
+    return None
 
 
 def _only_detected(root: Path) -> str:
@@ -55,6 +76,12 @@ def _only_detected(root: Path) -> str:
 
     found = detect(root)
     if not found:
+        for reader in READERS.values():
+            if (below := _below(root, reader)) is not None:
+                raise UsageError(
+                    f"no known dataset found in {root}, but {below} looks like {reader.name}; "
+                    "give that one with --root"
+                )
         raise UsageError(f"no known dataset found in {root}; name it with --dataset")
     best = [one for one in found if one.confidence == found[0].confidence]
     if len(best) > 1:

@@ -361,6 +361,7 @@ def test_wrong_options(
     [
         pytest.param(["album/none"], "none: no such file or folder", id="one that is not there"),
         pytest.param(["albun/"], "albun: no such file or folder", id="a mistyped folder"),
+        pytest.param(["albun/a.png", "albun/b.png"], "nor are the others there", id="all of them"),
         pytest.param(["album/*.bmp"], "no photo fits this pattern", id="a pattern"),
         pytest.param(["empty"], "the folder holds no photo", id="an empty folder"),
         pytest.param([""], "is empty", id="an empty name"),

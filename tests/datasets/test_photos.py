@@ -99,6 +99,9 @@ def test_the_missing_fail_when_read(album: Path) -> None:
         pytest.param([], "no photo is named", id="nothing"),
         pytest.param(["none.jpg"], "none.jpg: no such file or folder", id="missing, alone"),
         pytest.param(["none", "none"], "none: no such file or folder", id="missing, named twice"),
+        pytest.param(
+            ["none.jpg", "neither.jpg"], "no such file or folder, nor are the others", id="all"
+        ),
         pytest.param([""], "is empty", id="an empty name"),
         pytest.param([" "], "is empty", id="a blank name"),
         pytest.param(["a\0.jpg"], "holds NUL", id="NUL"),

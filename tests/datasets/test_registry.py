@@ -34,6 +34,19 @@ def test_an_unknown_name_is_answered_with_the_known_ones(
     assert all(known in str(caught.value) for known in (*DATASET_NAMES, "sha", "shb", "auto"))
 
 
+@pytest.mark.parametrize("name", ["auto", "sha"])
+def test_one_folder_too_high_names_the_right_one(build: Builder, name: str) -> None:
+    build.root = build.root / "unpacked"
+    build.shanghaitech("part_A_final")
+    below, above = build.root, build.root.parent
+    with pytest.raises(UsageError) as caught:
+        open_dataset(name, above)
+    assert f", but {below} looks like" in str(caught.value)
+    assert str(caught.value).endswith("; give that one with --root")
+    with pytest.raises(UsageError, match="holds no qnrf with annotations"):
+        open_dataset("qnrf", above)
+
+
 def test_auto_does_not_guess(build: Builder) -> None:
     with pytest.raises(UsageError, match="no known dataset found"):
         open_dataset("auto", build.root)
