@@ -15,6 +15,7 @@ from dpmo_cli.outputs.finished import FinishedImage, Instance, RunImage
 
 PERSON_CLASS = 0
 _DATA = "data.yaml"
+_TEST = "test"
 _DECIMALS = 6
 """Of a part of the image's side: a fiftieth of a pixel even in one of 20,000 px."""
 
@@ -55,8 +56,13 @@ class YoloWriter:
         write_text(self.plan.to / _DATA, data_yaml(list(self.plan.images)))
 
     def warnings(self) -> Iterator[str]:
-        """None: all masks can be written."""
-        yield from ()
+        """Yield what `data.yaml` calls train or val though it is the test split."""
+        for role, split in _roles(list(self.plan.images)).items():
+            if split == _TEST != role:
+                yield (
+                    f"{_DATA}: there is no split {role}, so {role} is the test split; "
+                    "scores on it are no scores of unseen images"
+                )
 
     def _labels(self, image: RunImage) -> str:
         return f"labels/{image.split}/{self.plan.names[image]}.txt"
@@ -83,12 +89,16 @@ def data_yaml(splits: list[str]) -> str:
     Ultralytics wants `train` and `val`; where a split is missing another one stands in, which a
     comment says.
     """
-    train = "train" if "train" in splits else splits[0]
-    val = next((split for split in ("val", "test") if split in splits), train)
-    chosen = {"train": train, "val": val} | ({"test": "test"} if "test" in splits else {})
     lines = [
         f"{role}: {json.dumps(f'images/{split}')}"
         + (f"  # there is no split {role}" if role != split else "")
-        for role, split in chosen.items()
+        for role, split in _roles(splits).items()
     ]
     return "\n".join([*lines, "names:", f"  {PERSON_CLASS}: person", ""])
+
+
+def _roles(splits: list[str]) -> dict[str, str]:
+    """The split that stands for each of Ultralytics' own."""
+    train = "train" if "train" in splits else splits[0]
+    val = next((split for split in ("val", _TEST) if split in splits), train)
+    return {"train": train, "val": val} | ({_TEST: _TEST} if _TEST in splits else {})

@@ -109,3 +109,19 @@ def test_data_yaml(splits: list[str], expected: list[str]) -> None:
     assert list(document.values()) == expected
     assert list(document) == ["train", "val", "test"][: len(expected)]
     assert text.count("there is no split") == len(set(document) - set(splits))
+
+
+@pytest.mark.parametrize(
+    ("split", "roles"),
+    [
+        pytest.param("test", ["train", "val"], id="test alone"),
+        pytest.param("train", [], id="train alone"),
+    ],
+)
+def test_the_test_split_in_another_role_is_told(
+    tmp_path: Path, split: str, roles: list[str]
+) -> None:
+    info = make_info(1, split, "1.jpg", (40, 40))
+    _, writer = export(tmp_path, [make_record(info, make_rows(info, [(20, 20)]))], "yolo-seg")
+    warnings = list(writer.warnings())
+    assert [one.partition(", so ")[2].split(" is the test split")[0] for one in warnings] == roles
