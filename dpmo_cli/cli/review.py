@@ -51,11 +51,10 @@ def apply(out: Out, json: Json = False) -> None:
     applied = bring_home(out)
     finished = applied.finished
     say_unfit(finished.unfit)
-    if not applied.changed:
-        say(f"dpmo: {out}: up to date, nothing to do")
+    state = "" if applied.changed else "up to date; "
     by_verdict = ", ".join(f"{n} {verdict}" for verdict, n in sorted(finished.corrections.items()))
     say(
-        f"dpmo: {out}: {by_verdict or 'nothing decided'}; {finished.counts.masks} masks, "
+        f"dpmo: {out}: {state}{by_verdict or 'nothing decided'}; {finished.counts.masks} masks, "
         f"{finished.counts.flagged} to review"
     )
     if json:
@@ -96,7 +95,7 @@ def audit(
     found = judge(drawn, _latest(out))
     estimate = found.estimate
     if json:
-        share, low, high = (None if isnan(v) else v for v in vars(estimate).values())
+        share, low, high = vars(estimate).values() if found.tells_rate else (None,) * 3
         print_json(
             "review-audit",
             {
@@ -122,13 +121,14 @@ def audit(
     )
     for (name, _), one in zip(drawn.strata, found.strata, strict=True):
         print(f"{name:<26}{one.persons:>10,} masks{one.right:>6} of {one.judged} right")
-    if found.judged:
+    if found.tells_rate:
         print(
             f"acceptance rate {estimate.share:.1%}, 95 % interval {estimate.low:.1%} to "
             f"{estimate.high:.1%}"
         )
     else:
-        say(f"dpmo: {out}: nothing of the sample is judged yet; see `dpmo review serve`")
+        print(f"too few judged for a rate: {found.judged} of the {found.needed} that it needs")
+        say(f"dpmo: {out}: judge more of the sample; see `dpmo review serve`")
 
 
 @app.command()

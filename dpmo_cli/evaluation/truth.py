@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.geometry.nnec import disc_radii, neighbour_distances
 from dpmo_cli.geometry.points import FloatArray, Sites, group_points
 
@@ -177,9 +177,8 @@ def _panoptic_entries(listing: Path) -> Json:
                 segment["id"], segment["category_id"], segment["iscrowd"]
         return sorted(entries, key=lambda entry: str(entry["file_name"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(
-            f"{listing}: is no COCO panoptic listing, or damaged; copy it again"
-        ) from error
+        problem = "is no COCO panoptic listing, or damaged"
+        raise InputError(listing, problem, "copy it again") from error
 
 
 def _coco_panoptic(data: Path) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.int32], Json]]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from dpmo_cli.datasets.images import find_photo, is_upright, read_image
 from dpmo_cli.datasets.paths import resolve_inside
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.outputs.atomic import sweep_temporaries, write_text
 from dpmo_cli.outputs.exports.plan import NONE, Options, Photo, Plan, name_images
 from dpmo_cli.outputs.exports.registry import Format
@@ -202,6 +202,7 @@ def _read_list(to: Path, form: Format) -> set[str]:
 
     Raises:
         UsageError: the folder holds something else.
+        InputError: its list can't be read.
     """
     path = to / EXPORT_FILE
     if not path.exists():
@@ -215,9 +216,8 @@ def _read_list(to: Path, form: Format) -> set[str]:
             raise ValueError("another version")
         listed = {as_text(one, "a file") for one in files}
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{path}: can't be read ({one_line(error)}); name an empty folder with --to"
-        ) from error
+        problem = f"can't be read ({one_line(error)})"
+        raise InputError(path, problem, "name an empty folder with --to") from error
     if name != form.name:
         raise UsageError(f"--to {to}: holds an export of format {name}; name another folder")
     return listed

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.outputs.run_file import RUN_FILE, root_of
 from dpmo_cli.pipeline.convert import Summary
 from dpmo_cli.pipeline.finish import finish, peak_memory_bytes
@@ -49,7 +49,7 @@ def merge_runs(parts: Sequence[Path], out: Path) -> Summary:
             raise UsageError(f"{part}: holds no finished run; finish its `dpmo convert` first")
     root = root_of(parts[0])
     if root is None:
-        raise UsageError(f"{parts[0] / RUN_FILE}: can't be read; run `dpmo convert` again")
+        raise InputError(parts[0] / RUN_FILE, "can't be read", "run `dpmo convert` again")
     with ExitStack() as locks:
         opened = [_open(locks.enter_context(Store(part))) for part in parts]
         splits = _check_parts(opened)

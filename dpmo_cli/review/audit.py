@@ -27,6 +27,8 @@ THIRDS = ("low", "middle", "high")
 SIZES = ("small", "middle", "large")
 LEAST_DRAWN = 2
 """So many are drawn of each stratum that has them: fewer tell nothing of its spread."""
+LEAST_JUDGED = 10
+"""Of fewer judged masks no rate is told: its interval would hold nearly everything."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,16 @@ class Judged:
     def judged(self) -> int:
         """How many of the sample were judged."""
         return sum(one.judged for one in self.strata)
+
+    @property
+    def needed(self) -> int:
+        """How many must be judged before a rate is told: a smaller sample to its end."""
+        return max(1, min(LEAST_JUDGED, len(self.audit.drawn)))
+
+    @property
+    def tells_rate(self) -> bool:
+        """Whether enough were judged for a rate."""
+        return self.judged >= self.needed
 
     @property
     def right(self) -> int:

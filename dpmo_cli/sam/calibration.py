@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import InputError
 from dpmo_cli.geometry.points import FloatArray
 
 PENALTY = 1e-4
@@ -56,7 +56,7 @@ def load_calibration(
     """The calibration of some weights; None where there is none, or it is for other weights.
 
     Raises:
-        UsageError: the file is no calibration; `mend` says what to do.
+        InputError: the file is no calibration; `mend` says what to do.
     """
     if not path.is_file():
         return None
@@ -70,7 +70,7 @@ def load_calibration(
             if len(curve) != 1 + len(found.features) or not all(map(math.isfinite, curve)):
                 raise ValueError("a curve does not fit the features")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: is no calibration; {mend}") from error
+        raise InputError(path, "is no calibration", mend) from error
     return found if found.weights_sha256 == weights_sha256 else None
 
 

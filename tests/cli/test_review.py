@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from dpmo_cli.geometry.rle import Rle, frame_rle
 from dpmo_cli.outputs.corrections import Person
 from dpmo_cli.outputs.schema import ADDED_FROM
+from dpmo_cli.review.audit import LEAST_JUDGED
 from dpmo_cli.review.decisions import Decision, Decisions
 from tests.conftest import Crowd, Dpmo, FakeEngine, tree
 
@@ -78,8 +80,24 @@ def test_apply_brings_the_decisions_home(out: Path, dpmo: Dpmo) -> None:
     before = tree(out, without=[])
     again = dpmo("review", "apply", "out")
     assert (again.code, again.stdout) == (0, "")
-    assert "up to date" in again.lines[0]
+    (line,) = again.lines
+    assert line.startswith("dpmo: out: up to date; 1 accepted, 1 added, 1 corrected, 1 deleted; ")
     assert tree(out, without=[]) == before
+
+
+def test_nothing_decided_is_one_line(out: Path, dpmo: Dpmo) -> None:
+    outcome = dpmo("review", "apply", "out")
+    (line,) = outcome.lines
+    assert line.startswith("dpmo: out: up to date; nothing decided; ")
+
+
+def test_apply_waits_for_nobody_and_names_the_folder(out: Path, dpmo: Dpmo) -> None:
+    with FileLock(out / ".dpmo" / "lock"):
+        outcome = dpmo("review", "apply", "out")
+    assert (outcome.code, outcome.lines) == (
+        2,
+        ["dpmo: error: out: another run is writing there; wait until it has ended"],
+    )
 
 
 def test_a_withdrawn_decision_leaves_the_outputs(out: Path, dpmo: Dpmo) -> None:
@@ -287,6 +305,29 @@ def test_audit(out: Path, dpmo: Dpmo) -> None:
     assert dpmo("review", "audit", "out", "--json").json == document
 
 
+def test_too_few_judged_tell_no_rate(out: Path, dpmo: Dpmo) -> None:
+    dpmo("review", "audit", "out", "--sample", 20)
+    wanted = json.loads((out / "review/audit.json").read_text())["persons"]
+    rows = rows_of(out)
+    of_train = [rows[p["image_id"], p["point_id"]] for p in wanted if p["split"] == "train"]
+    assert len(of_train) > LEAST_JUDGED
+    for judged, row in enumerate(of_train[:LEAST_JUDGED], start=1):
+        with Decisions(out) as decisions:
+            decisions.decide(decision(row, "accepted", row["rle"]), expected=None)
+        if judged < LEAST_JUDGED - 1:
+            continue
+        document = dpmo("review", "audit", "out", "--json").json
+        told = dpmo("review", "audit", "out").stdout.splitlines()
+        assert f", {judged} of them judged" in told[0]
+        names = ("acceptance", "low", "high")
+        if judged < LEAST_JUDGED:
+            assert told[-1] == "too few judged for a rate: 9 of the 10 that it needs"
+            assert {document[name] for name in names} == {None}
+        else:
+            assert told[-1].startswith("acceptance rate ")
+            assert None not in {document[name] for name in names}
+
+
 def test_calibrate_writes_what_convert_takes(
     dpmo: Dpmo, fake_engine: FakeEngine, crowd: Crowd, tmp_path: Path
 ) -> None:
@@ -320,14 +361,15 @@ def test_calibrate_writes_what_convert_takes(
     outcome = dpmo(*convert, "--calibration", "mine.json", "--extent", "head")
     assert (outcome.code, "has no curve for --extent head" in outcome.lines[0]) == (2, True)
     text = (tmp_path / "mine.json").read_text()
-    for content, why in (
-        ("{", "is no calibration; give the file of `dpmo review calibrate`"),
-        (text.replace('"weights_sha256": "', '"weights_sha256": "0'), "fitted for other weights"),
-        (text.replace("stability", "steadiness"), "has no curve"),
-        (None, "no such file"),
+    other = text.replace('"weights_sha256": "', '"weights_sha256": "0')
+    for content, code, why in (
+        ("{", 1, "is no calibration; give the file of `dpmo review calibrate`"),
+        (other, 2, "fitted for other weights"),
+        (text.replace("stability", "steadiness"), 2, "has no curve"),
+        (None, 2, "no such file"),
     ):
         path = tmp_path / "wrong.json"
         path.unlink() if content is None else path.write_text(content)
         outcome = dpmo(*convert, "--calibration", path)
-        assert outcome.code == 2
+        assert outcome.code == code
         assert why in outcome.lines[0]

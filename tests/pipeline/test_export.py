@@ -248,7 +248,7 @@ def _torn_list(out: Path) -> None:
         pytest.param(_foreign, UsageError, "no export", id="foreign files"),
         pytest.param(_is_file, UsageError, "is a file", id="a file"),
         pytest.param(_other_format, UsageError, "format coco", id="another format"),
-        pytest.param(_torn_list, UsageError, "export.json: can't be read", id="torn list"),
+        pytest.param(_torn_list, InputError, "export.json: can't be read", id="torn list"),
     ],
 )
 def test_what_is_refused(out: Path, break_it: object, kind: type[DpmoError], problem: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import InputError
 from dpmo_cli.geometry.extents import EXTENTS
 from dpmo_cli.masks.score import FEATURES
 from dpmo_cli.sam.calibration import Calibration, as_json, load_calibration
@@ -88,7 +88,7 @@ PLAIN = json.loads(as_json(ONE))
 def test_damaged_files(tmp_path: Path, content: str | bytes) -> None:
     path = tmp_path / "damaged.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UsageError, match=f"^{path}: is no calibration; install dpmo-cli again$"):
+    with pytest.raises(InputError, match=f"^{path}: is no calibration; install dpmo-cli again$"):
         load_calibration(path, "abc")
 
 
