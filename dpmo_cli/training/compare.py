@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.evaluation.loss_trials import RESULT_FILE, VERSION
 from dpmo_cli.outputs.atomic import write_text
 from dpmo_cli.sam.checkpoint import load_state_dict
@@ -114,7 +114,7 @@ def run_trials(
         path = folder / RESULT_FILE
         about = {**asdict(trial), "settings": json.loads(json.dumps(asdict(own)))}
         if path.is_file():
-            if json.loads(path.read_text())["settings"] != about["settings"]:
+            if _settings_of(path) != about["settings"]:
                 raise UsageError(f"{path}: is of other settings; use another --out")
             yield path
             continue
@@ -150,6 +150,14 @@ def run_trials(
         write_text(path, json.dumps(document) + "\n")
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         yield path
+
+
+def _settings_of(path: Path) -> object:
+    """The settings of a finished run."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(path, "can't be read", "delete it to train that run again") from error
 
 
 def _unchanged(model: Any, crowds: Sequence[Crowd], bf16: bool) -> Any:

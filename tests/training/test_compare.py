@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dpmo_cli.errors import UsageError
+from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.rps.locator import Locator
 from dpmo_cli.training import compare, counter
 from dpmo_cli.training.checkpoint import export_weights
@@ -128,6 +128,9 @@ def test_runs_are_resumed_and_kept(
                 [out], tmp_path / "whole", trials, CounterTraining(steps=3), init=init, say=silent
             )
         )
+    paths[0].write_text("{")
+    with pytest.raises(InputError, match=r"result\.json: can't be read; delete it"):
+        run("whole")
 
 
 def test_the_commands(out: Path, init: Path, tmp_path: Path, dpmo: Dpmo) -> None:
