@@ -17,6 +17,7 @@ from dpmo_cli.outputs.schema import AUTO, OK, SCHEMA_VERSION
 
 PERSON = 1
 _SCORE_DECIMALS = 6
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PIECE_CHARACTERS = 1 << 20
 _LONGEST_TAIL = 3
@@ -78,7 +79,7 @@ def write_instances(
         "categories": [{"id": PERSON, "name": "person", "supercategory": "person"}],
     }
     with atomic_path(path) as temporary, temporary.open("w", encoding="ascii", newline="") as file:
-        file.write(_dumps(head)[:-1])
+        file.write(_ENCODER.encode(head)[:-1])
         _write_array(file, "images", images)
         _write_array(file, "annotations", annotations)
         file.write("}\n")
@@ -193,7 +194,7 @@ def _write_array(file: IO[str], name: str, items: Iterable[Mapping[str, object]]
     file.write(f',\n"{name}":[')
     separator = "\n"
     for item in items:
-        file.write(separator + _dumps(item))
+        file.write(separator + _ENCODER.encode(item))
         separator = ",\n"
     file.write("\n]" if separator == ",\n" else "]")
 
@@ -258,7 +259,3 @@ def _annotation(row: Mapping[str, Any], shared: list[int], extent: str) -> dict[
 def _score(value: float | None) -> float | None:
     """Return a float32 score without the digits that float64 would make up; NaN is null."""
     return None if value is None or not math.isfinite(value) else round(value, _SCORE_DECIMALS)
-
-
-def _dumps(item: Mapping[str, object]) -> str:
-    return json.dumps(item, allow_nan=False, separators=(",", ":"))
