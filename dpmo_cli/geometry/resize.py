@@ -152,17 +152,17 @@ class Frame:
                         max(0, left - corner[0]) : right - corner[0]]  # fmt: skip
         corners = np.array([[max(left, corner[0]), max(top, corner[1])]])
         sizes = np.array([needed.shape[::-1]])
-        (rows,), (columns,) = upsampling([self], sizes, np.array([window_xyxy]), corners)
+        (rows,), (columns,) = upsampling([(down, across)], sizes, np.array([window_xyxy]), corners)
         return np.asarray(rows @ needed @ columns.T)
 
 
 def upsampling(
-    frames: Sequence[Frame], sizes: IntArray, windows_xyxy: IntArray, corners: IntArray
+    axes: Sequence[tuple[Axis, Axis]], sizes: IntArray, windows_xyxy: IntArray, corners: IntArray
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Matrices that upsample logits to windows of their crops, as `Frame.window_logits` does.
 
     Args:
-        frames: of n crops.
+        axes: of the frames of n crops.
         sizes: (n, 2) int64, how many columns and rows of the mask grids there are logits of.
         windows_xyxy: (n, 4) int64 px of the crops, half open, each with pixels.
         corners: (n, 2) int64, columns and rows of the grids at which the logits begin.
@@ -180,9 +180,8 @@ def upsampling(
         np.zeros((len(sizes), side, length), dtype=np.float32)
         for side, length in zip(sides.tolist(), sizes.max(axis=0).tolist(), strict=True)
     )
-    places = zip(frames, *(a.tolist() for a in (sizes, windows_xyxy, corners)), strict=True)
-    for index, (frame, size, (x0, y0, x1, y1), corner) in enumerate(places):
-        of_rows, of_columns = frame.axes()
+    places = zip(axes, *(a.tolist() for a in (sizes, windows_xyxy, corners)), strict=True)
+    for index, ((of_rows, of_columns), size, (x0, y0, x1, y1), corner) in enumerate(places):
         for weights, axis, start, stop, first, length in (
             (across, of_columns, x0, x1, corner[0], size[0]),
             (down, of_rows, y0, y1, corner[1], size[1]),

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from dpmo_cli.geometry.components import components_at
 from dpmo_cli.geometry.extents import IN_DISC
@@ -69,12 +68,17 @@ def claim_tiles(
     encoded = engine.encode(crops)
     claims.seconds.encode += perf_counter() - begin
     waiting: list[_Told] = []
+    answers, largest = 0, np.zeros(2, dtype=np.int64)
     for tile, embedding in zip(tiles, encoded, strict=True):
         for told in _ask_tile(tile, embedding, sites, engine, method, claims):
-            if waiting and _cells([*waiting, told]) > CELLS_AT_ONCE:
+            count, several, *size = told.answer.logits.shape
+            largest = np.maximum(largest, size)
+            if waiting and (answers + count) * several * largest.prod() > CELLS_AT_ONCE:
                 _claim(waiting, sites, method, claims)
                 waiting.clear()
+                answers, largest = 0, np.array(size)
             waiting.append(told)
+            answers += count
     if waiting:
         _claim(waiting, sites, method, claims)
 
@@ -116,21 +120,14 @@ def _ask_tile(
         )
 
 
-def _cells(waiting: Sequence[_Told]) -> int:
-    """Cells of answers side by side."""
-    shapes = np.array([told.answer.logits.shape for told in waiting])
-    return int(shapes[:, 0].sum() * shapes[:, 1:].max(axis=0).prod())
-
-
 def _side_by_side(logits: Sequence[Tensor]) -> tuple[Tensor, IntArray]:
     """Candidates (n, c, h, w) in one array, and the columns and rows (n, 2) that each has."""
     high, wide = (max(one.shape[axis] for one in logits) for axis in (2, 3))
-    padded = [
-        functional.pad(one, (0, wide - one.shape[3], 0, high - one.shape[2]), value=ABSENT)
-        for one in logits
-    ]
-    sizes = [[one.shape[3], one.shape[2]] for one in logits for _ in one]
-    return torch.cat(padded), np.array(sizes)
+    sizes = np.array([one.shape[:1:-1] for one in logits for _ in one])
+    whole = logits[0].new_full((len(sizes), logits[0].shape[1], high, wide), ABSENT)
+    for one, rows in zip(logits, torch.split(whole, [len(one) for one in logits]), strict=True):
+        rows[:, :, : one.shape[2], : one.shape[3]] = one
+    return whole, sizes
 
 
 def _claim(waiting: Sequence[_Told], sites: Sites, method: Method, claims: Claims) -> None:
@@ -154,7 +151,7 @@ def _claim(waiting: Sequence[_Told], sites: Sites, method: Method, claims: Claim
     claims.seconds.choose += thread_time() - begin
 
     begin = thread_time()
-    frames = [told.frame for told in waiting for _ in told.sites]
+    axes = [axes for told in waiting for axes in [told.frame.axes()] * len(told.sites)]
     corners = np.concatenate([told.answer.corners for told in waiting])
     tiles = np.array([told.tile.window_xyxy for told in waiting for _ in told.sites])
     boxes = claims.windows[members] if method.extent in IN_DISC else tiles
@@ -164,7 +161,7 @@ def _claim(waiting: Sequence[_Told], sites: Sites, method: Method, claims: Claim
         begin = thread_time()
         windows, chosen = Windows(boxes[part]), members[part]
         down, across = upsampling(
-            [frames[index] for index in part],
+            [axes[index] for index in part],
             sizes[part],
             boxes[part] - origins[part],
             corners[part],

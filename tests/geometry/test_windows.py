@@ -161,7 +161,9 @@ def test_logits_of_several_crops_are_those_of_each_alone(count: int, seed: int) 
         corners.append((left, top))
         wholes.append(whole)
     sizes = np.full((len(frames), 2), logits.shape[1])
-    down, across = upsampling(frames, sizes, np.array(boxes), np.array(corners))
+    down, across = upsampling(
+        [frame.axes() for frame in frames], sizes, np.array(boxes), np.array(corners)
+    )
     found = down @ logits @ across.transpose(0, 2, 1)
     for frame, whole, box, one in zip(frames, wholes, boxes, found, strict=True):
         alone = frame.window_logits(whole, box)
@@ -173,11 +175,11 @@ def test_cells_that_are_missing() -> None:
     frame = Frame((64, 64), 64, 16)
     sizes, corners = np.array([[4, 4], [9, 9]]), np.array([[8, 8], [0, 0]])
     with pytest.raises(ValueError, match="do not hold"):
-        upsampling([frame], sizes[:1], np.array([[30, 30, 34, 34]]), corners[:1])
+        upsampling([frame.axes()], sizes[:1], np.array([[30, 30, 34, 34]]), corners[:1])
     # Each has its own cells, whatever another has beside it.
-    upsampling([frame] * 2, sizes, np.array([[40, 40, 44, 44], [8, 8, 12, 12]]), corners)
+    upsampling([frame.axes()] * 2, sizes, np.array([[40, 40, 44, 44], [8, 8, 12, 12]]), corners)
     with pytest.raises(ValueError, match="do not hold"):
-        upsampling([frame] * 2, sizes, np.array([[52, 40, 56, 44], [8, 8, 12, 12]]), corners)
+        upsampling([frame.axes()] * 2, sizes, np.array([[52, 40, 56, 44], [8, 8, 12, 12]]), corners)
 
 
 @settings(deadline=None, max_examples=100)
