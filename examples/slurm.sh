@@ -13,7 +13,7 @@
 #SBATCH --requeue
 set -euo pipefail
 
-root=$1 out=$2
+root=${1:?"give ROOT and OUT, as above"} out=${2:?"give ROOT and OUT, as above"}
 shift 2
 dpmo=${DPMO:-dpmo}
 export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}

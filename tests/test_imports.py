@@ -60,3 +60,10 @@ def test_help_is_fast() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert 0 < min(seconds) < HELP_S
+
+
+@pytest.mark.parametrize("module", ["pipeline.merge", "outputs.validate"])
+def test_what_asks_no_network_loads_none(module: str) -> None:
+    found = modules_after(f"import dpmo_cli.{module}; print('modules:', end=' ')")
+    assert "pyarrow" in found
+    assert not found & {"torch", "torchvision", "timm", "segment_anything"}

@@ -11,8 +11,8 @@ from dpmo_cli.cli import options
 from dpmo_cli.cli.console import counted, print_json, say, warn
 
 if TYPE_CHECKING:
-    from dpmo_cli.pipeline.convert import Summary
     from dpmo_cli.pipeline.estimate import Estimate
+    from dpmo_cli.pipeline.finish import Summary
 
 HELP_DATASET = (
     "shanghaitech-a (sha), shanghaitech-b (shb), qnrf, jhu, nwpu, ucf-cc-50, csv, or auto."

@@ -6,14 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from itertools import islice
 from time import perf_counter
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.outputs.findings import DECISIONS_FILE
 from dpmo_cli.pipeline.converter import Converter
-from dpmo_cli.pipeline.finish import Finished, finish, peak_memory_bytes
+from dpmo_cli.pipeline.finish import Summary, finish, peak_memory_bytes
 from dpmo_cli.pipeline.job import RAY, Done, Job, WorkerState
 from dpmo_cli.pipeline.plan import Task, listing_sha256, tasks_of
 from dpmo_cli.pipeline.progress import RunProgress
@@ -24,17 +24,6 @@ from dpmo_cli.sam.cache import Usage
 STAGES = ("read", "find", "encode", "prompt", "choose", "clip", "own", "rle", "write")
 NETWORK = ("find", "encode", "prompt")
 """Stages in which the network computes."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a run ended: `changed` is false when there was nothing to do."""
-
-    finished: Finished
-    converted: int
-    changed: bool
-    seconds: float
-    exit_code: int
 
 
 class _Run:

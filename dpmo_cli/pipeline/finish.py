@@ -133,6 +133,17 @@ class Finished:
         return EXIT_FAILED if too_many else EXIT_PARTIAL
 
 
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended: `changed` is false when there was nothing to do."""
+
+    finished: Finished
+    converted: int
+    changed: bool
+    seconds: float
+    exit_code: int
+
+
 def tally(store: Store, snapshot: Path | None = None) -> Finished:
     """Count what the records of all manifests hold, and the corrections of them.
 

@@ -10,8 +10,7 @@ from time import perf_counter
 
 from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.outputs.run_file import RUN_FILE, root_of
-from dpmo_cli.pipeline.convert import Summary
-from dpmo_cli.pipeline.finish import finish, peak_memory_bytes
+from dpmo_cli.pipeline.finish import Summary, finish, peak_memory_bytes
 from dpmo_cli.pipeline.plan import Shard
 from dpmo_cli.pipeline.store import Manifest, Store
 

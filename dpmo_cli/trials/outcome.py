@@ -180,14 +180,14 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
     race, case, stock, ours = outcome.race, outcome.case, outcome.stock, outcome.ours
     height, width = race.size_hw
     yield (
-        f"{race.sam} ({case.weights} weights), {race.device}, {case.threads} threads, "
+        f"{race.sam} ({case.weights} weights), {race.device}, threads {case.threads}, "
         f"ours in {race.dtype}, stock in fp32"
     )
     yield (
         f"image of {width} x {height} px: prompts {case.prompts:,}, tiles {case.tiles:,}, "
-        f"masks {case.our_masks:,}"
+        f"with a mask {case.our_masks:,}"
     )
-    rounds = f"medians of {race.repeats} rounds in turn"
+    rounds = f"medians over rounds in turn: {race.repeats}"
     if outcome.extrapolated:
         yield (
             f"{rounds}; the stock path's seconds are extrapolated from {case.stock_prompts:,} of "

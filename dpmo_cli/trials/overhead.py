@@ -19,6 +19,9 @@ def overhead_ms(out: Path) -> dict[str, float]:
         InputError: its record can't be read, or its seconds are those of some images only.
     """
     run = Run.of(out)
+    if "seconds" not in run.document:
+        problem = "is of merged shards, and tells no time"
+        raise InputError(out / RUN_FILE, problem, "give one of the shards' folders")
     try:
         points = as_int(run.counts.get("points"), "counts.points")
         images = as_int(run.counts.get("images"), "counts.images")

@@ -90,7 +90,7 @@ def test_tiles_and_bf16_for_a_person(dpmo: Dpmo, loads: list[Load]) -> None:
     about, rounds = found.stdout.splitlines()[1:3]
     assert about.startswith("image of 160 x 120 px: prompts 12, tiles ")
     assert "tiles 1," not in about
-    assert rounds == "medians of 1 rounds in turn"
+    assert rounds == "medians over rounds in turn: 1"
     table = [line for line in found.stdout.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in table} == {5}
     equal, half = found.stdout.splitlines()[-2:]

@@ -41,7 +41,7 @@ def test_by_stage_and_in_total(tmp_path) -> None:
     [
         pytest.param({"converted_images": 1}, "only some of the images", id="resumed"),
         pytest.param({"seconds": SECONDS}, "seconds.write is no number", id="no stage"),
-        pytest.param({"seconds": None}, "seconds is no object", id="merged"),
+        pytest.param({"seconds": None}, "seconds is no object", id="no seconds"),
         pytest.param(
             {"counts": {"images": 2, "failed_images": 0, "points": 0}}, "some", id="no points"
         ),
@@ -50,6 +50,15 @@ def test_by_stage_and_in_total(tmp_path) -> None:
 def test_records_that_do_not_say_it(tmp_path, changes, problem) -> None:
     with pytest.raises(InputError, match=rf"run\.json.*{problem}.*--force"):
         overhead_ms(record(tmp_path, **changes))
+
+
+def test_merged_shards(tmp_path) -> None:
+    path = record(tmp_path) / "run.json"
+    document = json.loads(path.read_text())
+    del document["seconds"], document["converted_images"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"run\.json: is of merged shards.*one of the shards"):
+        overhead_ms(tmp_path)
 
 
 def test_no_run(tmp_path) -> None:
