@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,8 +100,8 @@ def choose(
     disc[rows, row, column] = True
     bound = disc if extent in IN_DISC else torch.ones_like(disc)
 
-    near = (line.abs() <= halves[:, None, None] for line in (x, y))
-    retained, stability = _shares(logits, disc, near, bound)
+    across, down = (line.abs() <= halves[:, None, None] for line in (x, y))
+    retained, stability = _shares(logits, disc, across, down, bound)
     holds = logits[rows, :, row, column] > 0
     predicted = predicted_ious.clamp(0, 1)
     scores = torch.ones_like(predicted)
@@ -164,23 +164,23 @@ def _part(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def _shares(
-    logits: Tensor, disc: Tensor, near: Iterable[Tensor], bound: Tensor
+    logits: Tensor, disc: Tensor, across: Tensor, down: Tensor, bound: Tensor
 ) -> tuple[Tensor, Tensor]:
     """How much of what a mask has near its site is in its disc, and how stable it is.
 
     Args:
         logits: (n, c, h, w) float32.
         disc: (n, h, w) bool.
-        near: (n, 1, w) and (n, h, 1) bool, whose product is the square round the site.
+        across, down: (n, 1, w) and (n, h, 1) bool, whose product is the square round the site.
         bound: (n, h, w) bool where a mask may lie, or `disc` itself.
 
     Returns:
         (n, c) float32 each, 0 to 1.
     """
-    across, down = (line.float() for line in near)
     of_disc = disc.float()
     of_bound = of_disc if bound is disc else bound.float()
     cells = _cells(logits, 0.0)
+    # Cells are lost in the sum over the disc: this one comes first.
     is_near = _inside((cells * across[:, None]).sum(dim=3, keepdim=True), down)
     retained = _part(_inside(cells, of_disc), is_near)
     surely, maybe = (

@@ -24,8 +24,8 @@ LEAST_COUNT = 1e-6
 class Seconds:
     """Time spent by stage, s.
 
-    `encode` and `prompt` by the clock, since the network may compute elsewhere; the others of their
-    thread's processor time, since threads side by side wait for each other.
+    `encode` and `prompt` by the clock, since the network may compute elsewhere, and `choose` where
+    it does; the others in their thread's processor time: threads side by side wait for each other.
     """
 
     encode: float = 0.0

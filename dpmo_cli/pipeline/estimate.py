@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter, thread_time
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -39,11 +39,8 @@ from dpmo_cli.sam.engine import PromptEngine
 PROBE_PART = 0.03
 """The part of the run that timing some of its tiles may take."""
 PROBE_S = (3.0, 60.0)
-"""Seconds that it may take in any case, and in no case more."""
+"""Seconds that it may take in any case, and at most, if FEWEST_PARTS of one tile allow it."""
 FEWEST_PARTS = 4
-DEAR_S = 3.0
-"""Where the first tile takes longer on a CPU, others are timed one by one, not as many as a run
-encodes together: then that saves nothing worth waiting for."""
 GOLDEN = (5**0.5 - 1) / 2
 """Its multiples without their whole part spread evenly, however many are taken."""
 BYTES_PER_PIXEL = 3 * (AHEAD + 1) + 8
@@ -253,10 +250,11 @@ def _probe(engine: PromptEngine, job: Job, planned: Sequence[_Planned]) -> _Time
             path = Path(folder) / f"{number}.parquet"
             return _convert_part(engine, job, planned[index], first, together, path)
 
-        # The first tile pays for what torch sets up once.
-        convert(0, 1)
-        dear = job.settings.device == "cpu" and perf_counter() - begin > DEAR_S
-        together = 1 if dear else TILES_AT_ONCE
+        # The first tile pays for what torch sets up once. Where tiles are dear a run saves little
+        # by encoding some together, and the plan much by timing few.
+        first = convert(0, 1).seconds
+        dear_s = (first["encode"] + first["prompt"]) * FEWEST_PARTS
+        together = max(1, min(TILES_AT_ONCE, int(PROBE_S[1] / max(dear_s, 1e-9))))
         parts = range(1, -(-int(ends[-1]) // together) + 1)
         work = partial(convert, together=together)
         results: Iterator[_Timed] = map(work, parts)
@@ -291,10 +289,10 @@ def _convert_part(
     claim_tiles(image, tiles, plan.sites, engine, method, claims)
     asked = Asked(plan.sites, plan.discs, plan.prompted, claims, len(tiles), [])
     segmented = settle(asked, engine, method)
-    begin = thread_time()
+    begin = perf_counter()
     rows = segmented_rows(task.entry.file_name, task.image_id, heads, segmented)
     info = ImageInfo(task.image_id, task.entry.split, task.entry.file_name, size_hw[1], size_hw[0])
     write_record(path, ImageRecord(info, rows))
-    seconds = Counter(vars(claims.seconds) | {"read": read, "write": thread_time() - begin})
+    seconds = Counter(vars(claims.seconds) | {"read": read, "write": perf_counter() - begin})
     prompts = sum(len(tile.sites) for tile in tiles)
     return _Timed(seconds, 1, size_hw[0] * size_hw[1], len(tiles), prompts)

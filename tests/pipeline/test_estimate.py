@@ -116,18 +116,18 @@ def test_workers_take_memory_and_time_to_start(
 
 
 @pytest.mark.parametrize(
-    ("dear_s", "largest"),
-    [pytest.param(60.0, TILES_AT_ONCE, id="a light network"), pytest.param(-1.0, 1, id="heavy")],
+    ("most_s", "largest"),
+    [pytest.param(60.0, TILES_AT_ONCE, id="a light network"), pytest.param(0.0, 1, id="heavy")],
 )
 def test_dear_tiles_are_timed_one_by_one(
-    dear_s: float,
+    most_s: float,
     largest: int,
     dpmo: Dpmo,
     fake_engine: FakeEngine,
     empty_crowd: Crowd,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(estimate, "DEAR_S", dear_s)
+    monkeypatch.setattr(estimate, "PROBE_S", (0.0, most_s))
     sizes: list[int] = []
     claim = estimate.claim_tiles
 
