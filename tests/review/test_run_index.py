@@ -97,7 +97,7 @@ def test_reasons_are_counted(index: RunIndex, rows: list[Row]) -> None:
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"run\.json"):
+    with pytest.raises(UsageError, match="holds no finished run"):
         open_run(tmp_path)
 
 
