@@ -1,4 +1,4 @@
-"""What the tests of weights share: a catalogue of small files and a server on this machine."""
+"""What the tests share: engines; of weights, a catalogue of small files and a server nearby."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
 
 from dpmo_cli.errors import UsageError
 from dpmo_cli.sam import weights
+from dpmo_cli.sam.engine import SamEngine
+from dpmo_cli.sam.models import load_engine, resolve_engine
 
 BODY = bytes(range(256)) * 512
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -120,3 +125,21 @@ def wait_until(happened: Callable[[], object]) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def nano() -> SamEngine:
+    return load_engine(resolve_engine("nano", device="cpu"))
+
+
+@pytest.fixture
+def engine(nano: SamEngine) -> SamEngine:
+    """An engine of its own for each test over the same model."""
+    return SamEngine(nano.model)
+
+
+@pytest.fixture(scope="module")
+def vit_b() -> Sam:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return sam_model_registry["vit_b"](checkpoint=None).eval()

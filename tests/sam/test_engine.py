@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from segment_anything import SamPredictor, sam_model_registry
+from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
@@ -17,61 +14,12 @@ from torch import Tensor
 from dpmo_cli.errors import DpmoError
 from dpmo_cli.geometry.resize import Frame, fitted_size
 from dpmo_cli.sam.decoder import CANDIDATES
-from dpmo_cli.sam.engine import Encoded, SamEngine, out_of_memory
-from dpmo_cli.sam.models import build_model, load_engine, resolve_engine
+from dpmo_cli.sam.engine import Encoded, SamEngine
+from dpmo_cli.sam.models import build_model
+from tests.sam.asking import gather, photo, prompts
 
 BORDERLINE = 1e-5
 """A sign may differ only where the reference lies this near to zero."""
-
-
-class Answers(NamedTuple):
-    logits: Tensor
-    scores: Tensor
-
-
-def photo(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Soft coloured blobs with noise."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    image = np.full((height, width, 3), 90.0)
-    for _ in range(12):
-        centre = rng.uniform(0, 1, 2) * (height, width)
-        radius = rng.uniform(3, 20)
-        inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
-        image[inside] = rng.uniform(0, 255, 3)
-    return np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
-
-
-def prompts(
-    count: int, size_hw: tuple[int, int], negatives: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Positive points, the four corners among them, each with points outside the person."""
-    height, width = size_hw
-    rng = np.random.default_rng(count)
-    points = rng.uniform(0, 1, (count, 1 + negatives, 2)) * (width, height)
-    corners = np.array([(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)])
-    points[: min(4, count), 0] = corners[:count]
-    labels = np.zeros((count, 1 + negatives), dtype=np.int64)
-    labels[:, 0] = 1
-    # Every other prompt has fewer points than there is room for.
-    labels[::2, 2:] = -1
-    return points, labels
-
-
-def gather(
-    engine: SamEngine,
-    encoded: Encoded,
-    points_xy: NDArray[np.float64],
-    labels: NDArray[np.int64],
-) -> Answers:
-    answers = list(engine.prompt(encoded, points_xy, labels))
-    covered = [index for answer in answers for index in answer.chunk.tolist()]
-    assert covered == list(range(len(points_xy)))
-    assert not any(answer.corners.any() for answer in answers)
-    return Answers(
-        torch.cat([answer.logits for answer in answers]),
-        torch.cat([answer.predicted_ious for answer in answers]),
-    )
 
 
 def assert_same_signs(ours: Tensor, reference: Tensor) -> None:
@@ -118,24 +66,6 @@ def assert_same_answers(
                     torch.from_numpy(window), reference, rtol=1e-4, atol=1e-4
                 )
                 assert_same_signs(torch.from_numpy(window), reference)
-
-
-@pytest.fixture(scope="module")
-def nano() -> SamEngine:
-    return load_engine(resolve_engine("nano", device="cpu"))
-
-
-@pytest.fixture
-def engine(nano: SamEngine) -> SamEngine:
-    """An engine of its own for each test over the same model."""
-    return SamEngine(nano.model)
-
-
-@pytest.fixture(scope="module")
-def vit_b() -> Sam:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return sam_model_registry["vit_b"](checkpoint=None).eval()
 
 
 @pytest.mark.parametrize(
@@ -288,121 +218,6 @@ def test_nothing_asked(engine: SamEngine) -> None:
     assert list(engine.prompt(encoded, points, labels)) == []
 
 
-def test_batch_follows_the_bytes_unless_it_is_given(nano: SamEngine, vit_b: Sam) -> None:
-    assert SamEngine(nano.model, prompt_batch=5).batch == 5
-    for model in (nano.model, vit_b):
-        assert 1 <= SamEngine(model).batch <= 8
-
-
-@pytest.mark.parametrize("wanted", [None, 2])
-def test_batch_of_crops_follows_the_bytes_unless_it_is_given(
-    wanted: int | None, nano: SamEngine, vit_b: Sam, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[int] = []
-
-    def encode(self: SamEngine, crops: Sequence[NDArray[np.uint8]]) -> list[Encoded]:
-        asked.append(len(crops))
-        frame = Frame((9, 9), self.frame_px, self.cells)
-        return [Encoded(torch.zeros(1, 1, 1, 1), frame)] * len(crops)
-
-    monkeypatch.setattr(SamEngine, "_encode", encode)
-    for model in (nano.model, vit_b):
-        assert len(SamEngine(model, tile_batch=wanted).encode([photo(9, 9)] * 6)) == 6
-    assert asked == ([4, 2] + [1] * 6 if wanted is None else [2] * 6)
-
-
-def limit_decoder(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
-    """Let the decoder fail above a number of prompts; returns the sizes that were tried."""
-    tried: list[int] = []
-    decode = SamEngine._decode
-
-    def limited(
-        self: SamEngine, encoded: Encoded, xy: NDArray[np.float64], *rest: Any
-    ) -> tuple[Tensor, Tensor]:
-        tried.append(len(xy))
-        if len(xy) > most:
-            raise error
-        return decode(self, encoded, xy, *rest)
-
-    monkeypatch.setattr(SamEngine, "_decode", limited)
-    return tried
-
-
-def limit_encoder(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
-    """The same for the encoder and its crops."""
-    tried: list[int] = []
-    encode = SamEngine._encode
-
-    def limited(self: SamEngine, crops: Sequence[NDArray[np.uint8]]) -> list[Encoded]:
-        tried.append(len(crops))
-        if len(crops) > most:
-            raise error
-        return encode(self, crops)
-
-    monkeypatch.setattr(SamEngine, "_encode", limited)
-    return tried
-
-
-OUT_OF_MEMORY = [
-    pytest.param(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), id="cuda"),
-    pytest.param(RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), id="mps"),
-    pytest.param(
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), id="cpu"
-    ),
-    pytest.param(MemoryError(), id="python"),
-]
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_prompts_are_halved_when_memory_runs_out(
-    engine: SamEngine, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    (encoded,) = engine.encode([photo(60, 60)])
-    points, labels = prompts(10, (60, 60))
-    undisturbed = gather(engine, encoded, points, labels)
-    tried = limit_decoder(monkeypatch, 2, error)
-    halved = gather(engine, encoded, points, labels)
-    assert tried == [8, 4, 2, 2, 2, 2, 2]
-    assert engine.halvings == 2
-    torch.testing.assert_close(halved.logits, undisturbed.logits, rtol=1e-4, atol=1e-4)
-    # What was learnt is kept for the next image.
-    tried.clear()
-    gather(engine, encoded, points, labels)
-    assert tried == [2] * 5
-
-
-def test_a_last_short_chunk_is_halved_by_its_own_size(
-    engine: SamEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (encoded,) = engine.encode([photo(60, 60)])
-    tried = limit_decoder(monkeypatch, 1, torch.OutOfMemoryError("out of memory"))
-    gather(engine, encoded, *prompts(3, (60, 60)))
-    assert tried == [3, 1, 1, 1]
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_tiles_are_halved_when_memory_runs_out(
-    engine: SamEngine, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    crops = [photo(30 + 10 * number, 50) for number in range(5)]
-    tried = limit_encoder(monkeypatch, 1, error)
-    encoded = engine.encode(crops)
-    assert tried == [4, 2, 1, 1, 1, 1, 1]
-    assert engine.halvings == 2
-    assert [one.frame.size_hw for one in encoded] == [crop.shape[:2] for crop in crops]
-
-
-def test_no_memory_for_one(engine: SamEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    (encoded,) = engine.encode([photo(60, 60)])
-    limit_decoder(monkeypatch, 0, torch.OutOfMemoryError("out of memory"))
-    limit_encoder(monkeypatch, 0, torch.OutOfMemoryError("out of memory"))
-    with pytest.raises(DpmoError, match="not enough memory") as caught:
-        gather(engine, encoded, *prompts(8, (60, 60)))
-    assert "\n" not in str(caught.value)
-    with pytest.raises(DpmoError, match="not enough memory"):
-        engine.encode([photo(60, 60)])
-
-
 def test_weights_that_give_no_numbers_are_named() -> None:
     model = build_model("nano")
     first = next(model.image_encoder.parameters())
@@ -410,18 +225,6 @@ def test_weights_that_give_no_numbers_are_named() -> None:
         first.fill_(torch.nan)
     with pytest.raises(DpmoError, match="no numbers: its weights are damaged"):
         SamEngine(model.eval()).encode([photo(60, 60)])
-
-
-def test_other_errors_pass(engine: SamEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    (encoded,) = engine.encode([photo(60, 60)])
-    limit_decoder(monkeypatch, 0, RuntimeError("shapes do not match"))
-    limit_encoder(monkeypatch, 0, RuntimeError("shapes do not match"))
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        gather(engine, encoded, *prompts(8, (60, 60)))
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        engine.encode([photo(60, 60)])
-    assert engine.halvings == 0
-    assert not out_of_memory(ValueError("the memory of this is long"))
 
 
 def test_bf16_is_close(nano: SamEngine) -> None:
