@@ -16,7 +16,6 @@ from dpmo_cli.cli.convert import report
 from dpmo_cli.errors import EXIT_FAILED, EXIT_OK, EXIT_PARTIAL, UsageError
 
 STDIN = "-"
-MIN_SCORE = 0.5
 
 
 def predict(
@@ -49,7 +48,8 @@ def predict(
         float | None,
         typer.Option(
             envvar="DPMO_MIN_SCORE",
-            help="People located with a lower score are left out, 0 to 1. Default: 0.5.",
+            help="People located with a lower score are left out, 0 to 1. Default: 0.5; with "
+            "--reject 0.27, and the policy decides on the doubtful.",
         ),
     ] = None,
     points: Annotated[
@@ -141,7 +141,7 @@ def predict(
         # Who gives points means these, unless a policy is asked for.
         selector=selector or (RPS if points is None or policy or reject else FIRST),
         reject=reject,
-        min_score=MIN_SCORE if min_score is None else min_score,
+        min_score=min_score,
         points_given=points is not None,
         locator=locator,
         policy=policy,

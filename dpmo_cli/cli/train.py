@@ -8,13 +8,9 @@ from typing import Annotated
 import typer
 
 from dpmo_cli.cli.console import say
-from dpmo_cli.cli.train_counters import (
-    check_places,
-    compare_command,
-    density_command,
-    locator_command,
-)
+from dpmo_cli.cli.train_counters import compare_command, density_command, locator_command
 from dpmo_cli.cli.train_nano import nano_command
+from dpmo_cli.cli.train_rps import rejection_command, rps_command
 from dpmo_cli.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Train the networks that the package ships.")
@@ -29,92 +25,8 @@ app.command("nano")(nano_command)
 app.command("locator")(locator_command)
 app.command("density")(density_command)
 app.command("compare")(compare_command)
-
-
-@app.command()
-def rps(
-    data: Annotated[Path, typer.Option(help="Folder with PennFudanPed and COCO_panoptic_100.")],
-    root: Annotated[Path, typer.Option(help="Folder that holds the datasets of real crowds.")],
-    out: Annotated[Path, typer.Option(help="Folder for states, curves and weights.")],
-    dataset: Annotated[
-        list[str] | None,
-        typer.Option(help="Dataset of real crowds; may be repeated; ShanghaiTech A and B if none."),
-    ] = None,
-    crowds: Annotated[int, typer.Option(min=1, help="Composed crowds to train on.")] = 16,
-    photos: Annotated[
-        int, typer.Option(min=0, help="Real crowds to train on, of each dataset.")
-    ] = 6,
-    checks: Annotated[int, typer.Option(min=1, help="Scenes of each validation set.")] = 4,
-    rounds: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 400,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each way.")] = 3,
-    extent: Annotated[
-        str, typer.Option(help="nnec, head or visible: what masks are rewarded for.")
-    ] = "nnec",
-    sam: Annotated[str, typer.Option(help="nano, vit_b, vit_l or vit_h.")] = "nano",
-    checkpoint: Annotated[Path | None, typer.Option(help="Your own weights for --sam.")] = None,
-    locator: Annotated[Path | None, typer.Option(help="Your own localiser.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-) -> None:
-    """Train the selection of points with GRPO, beside its rivals; prints how all of them do.
-
-    What was found of a scene is kept in the folder, and not made again.
-    """
-    from dpmo_cli.cli.truth import require_data
-    from dpmo_cli.geometry.extents import EXTENTS
-
-    if extent not in EXTENTS:
-        raise UsageError(f"--extent {extent}: unknown; use one of {', '.join(EXTENTS)}")
-    require_data(data)
-    check_places(out, None, "weights")
-
-    from dataclasses import replace
-    from hashlib import sha256
-
-    from dpmo_cli.masks.method import default_method
-    from dpmo_cli.rps.locator import load_locator
-    from dpmo_cli.rps.weights import find_weights
-    from dpmo_cli.sam.models import load_engine, resolve_engine
-    from dpmo_cli.sam.weights import sha256_of
-    from dpmo_cli.training.checkpoint import make_folder
-    from dpmo_cli.training.policies import PolicyTraining
-    from dpmo_cli.training.rps import rivals_lines, train_rps
-    from dpmo_cli.training.sources import gather
-
-    tell = (lambda line: None) if quiet else (lambda line: say(f"dpmo: {line}"))
-    make_folder(out)
-    spec = resolve_engine(sam, checkpoint=checkpoint, device=device)
-    engine = load_engine(spec)
-    method = replace(default_method(spec.name), extent=extent)
-    locator_path = find_weights("locator", locator)
-    # States of another network, localiser or extent are others.
-    made_with = f"{spec.weights_sha256} {sha256_of(locator_path)} {extent}"
-    training, sets = gather(
-        data,
-        root,
-        out / "states" / sha256(made_with.encode()).hexdigest()[:12],
-        load_locator(locator_path, spec.device),
-        engine,
-        method,
-        crowds=crowds,
-        photos=photos,
-        checks=checks,
-        datasets=dataset or ("shanghaitech-a", "shanghaitech-b"),
-        say=tell,
-    )
-    table = train_rps(
-        training,
-        sets,
-        out,
-        engine,
-        method,
-        spec.weights_sha256,
-        PolicyTraining(rounds=rounds),
-        seeds,
-        tell,
-    )
-    for line in rivals_lines(table):
-        print(line)
+app.command("rps")(rps_command)
+app.command("rejection")(rejection_command)
 
 
 @app.command()

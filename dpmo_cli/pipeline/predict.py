@@ -14,13 +14,15 @@ from dpmo_cli.datasets.base import Heads
 from dpmo_cli.errors import UsageError
 from dpmo_cli.masks.method import Method
 from dpmo_cli.rps.locator import Locator, load_locator, locate
-from dpmo_cli.rps.policy import load_policy
+from dpmo_cli.rps.policy import OFFERED_SCORE, load_policy
 from dpmo_cli.rps.selection import SELECTORS, WITH_POLICY, Selector
 from dpmo_cli.rps.weights import find_weights
 from dpmo_cli.sam.engine import PromptEngine
 from dpmo_cli.sam.models import EngineSpec
 from dpmo_cli.sam.weights import sha256_of
 
+MIN_SCORE = 0.5
+"""A cell above this is a person, as the localiser's loss means it."""
 SHORT = 12
 """Digits of a hash that tell weights apart for a person."""
 
@@ -68,11 +70,12 @@ class Finder:
             engine: the network.
             pool: threads to ask it from.
         """
+        logits = None
         if self.locator_path is not None:
             threshold = float(np.log(self.min_score / (1 - self.min_score)))
             peaks = locate(image, self._locator, threshold=threshold)
-            heads = Heads(peaks.points_xy, locator_scores=peaks.scores)
-        selection = self.selector.select(image, heads.points_xy, engine, self.method, pool)
+            heads, logits = Heads(peaks.points_xy, locator_scores=peaks.scores), peaks.logits
+        selection = self.selector.select(image, heads.points_xy, engine, self.method, pool, logits)
         rejected = selection.rejected if selection.rejected.any() else None
         return replace(heads, points_xy=selection.points_xy, rejected=rejected)
 
@@ -83,7 +86,7 @@ def resolve_finder(
     *,
     selector: str,
     reject: bool,
-    min_score: float,
+    min_score: float | None = None,
     points_given: bool = False,
     locator: Path | None = None,
     policy: Path | None = None,
@@ -95,7 +98,8 @@ def resolve_finder(
         method: that they are made with.
         selector: one of SELECTORS.
         reject: whether its policy may reject points.
-        min_score: people located with a lower score are left out, 0 to 1, exclusive.
+        min_score: people located with a lower score are left out, 0 to 1, exclusive; None is
+            MIN_SCORE, or lower where the policy is to decide on doubtful ones.
         points_given: whether the points are known, and nothing has to be located.
         locator, policy: the user's own weights; None takes the embedded ones.
 
@@ -111,6 +115,18 @@ def resolve_finder(
         raise UsageError(f"{option} needs a policy; use --selector {' or '.join(WITH_POLICY)}")
     if points_given and locator is not None:
         raise UsageError("--points and --locator exclude each other; leave one out")
+    chosen, chooser = Selector(selector), f", selector {selector}"
+    selects: dict[str, object] = {"selector": selector, "reject": reject}
+    if with_policy:
+        path = find_weights(selector, policy)
+        sha256 = sha256_of(path)
+        chosen = Selector(selector, load_policy(path, spec.weights_sha256), reject)
+        chooser += f" {sha256[:SHORT]}{', rejects' if reject else ''}"
+        selects |= {"policy": str(path), "policy_sha256": sha256}
+    if min_score is None:
+        min_score = MIN_SCORE
+        if chosen.policy is not None and reject and chosen.policy.asks_locator:
+            min_score = OFFERED_SCORE
     locator_path = None
     words, config = "points of a file", dict[str, object]()
     if not points_given:
@@ -118,13 +134,6 @@ def resolve_finder(
         sha256 = sha256_of(locator_path)
         words = f"locator {sha256[:SHORT]}, score above {min_score!r}"
         config = {"locator": str(locator_path), "locator_sha256": sha256, "min_score": min_score}
-    words += f", selector {selector}"
-    config |= {"selector": selector, "reject": reject}
-    chosen = Selector(selector)
-    if with_policy:
-        path = find_weights(selector, policy)
-        sha256 = sha256_of(path)
-        chosen = Selector(selector, load_policy(path, spec.weights_sha256), reject)
-        words += f" {sha256[:SHORT]}{', rejects' if reject else ''}"
-        config |= {"policy": str(path), "policy_sha256": sha256}
-    return Finder(locator_path, spec.device, min_score, chosen, method, words, config)
+    return Finder(
+        locator_path, spec.device, min_score, chosen, method, words + chooser, config | selects
+    )

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.geometry.points import FloatArray, IntArray
 from dpmo_cli.rps.candidates import FEATURES
 from dpmo_cli.sam.checkpoint import load_state_dict
 
 WIDTH = 64
 EMBEDDED_WIDTH = 24
+OFFERED_SCORE = 0.27
+"""Policies also learn from points that the localiser rather takes for nobody, down to this."""
+OFFERED_LOGIT = math.log(OFFERED_SCORE / (1 - OFFERED_SCORE))
 
 
 class Policy(nn.Module):
@@ -33,6 +40,9 @@ class Policy(nn.Module):
         self.register_buffer("shift", torch.zeros(len(FEATURES)))
         self.register_buffer("scale", torch.ones(len(FEATURES)))
         self.register_buffer("embedding_scale", torch.ones(()))
+        # Of rejection: how much the localiser's logit counts, and what it must come to.
+        self.register_buffer("trust", torch.zeros(()))
+        self.register_buffer("level", torch.zeros(()))
         self.look = nn.Linear(channels, EMBEDDED_WIDTH)
         self.each = nn.Sequential(
             nn.Linear(len(FEATURES) + EMBEDDED_WIDTH, WIDTH),
@@ -69,6 +79,40 @@ class Policy(nn.Module):
         beside = torch.cat([each, shared[:, None].expand(-1, each.shape[1], -1)], dim=2)
         logits = torch.cat([self.score(beside)[..., 0], self.reject(shared)], dim=1)
         return torch.as_tensor(logits)
+
+    def decide(
+        self, features: NDArray[np.float32], embedding: NDArray[np.float32]
+    ) -> tuple[IntArray, FloatArray]:
+        """The best candidate of each of n points, and how much better rejecting it would be.
+
+        Args:
+            features, embedding: as of `forward`.
+
+        Returns:
+            (n,) int64 indices; (n,) float64, the logit of rejecting less the candidate's.
+        """
+        with torch.inference_mode():
+            logits = self(torch.from_numpy(features), torch.from_numpy(embedding)).numpy()
+        chosen = logits[:, :-1].argmax(axis=1)
+        best = np.take_along_axis(logits, chosen[:, None], axis=1)[:, 0]
+        return chosen, (logits[:, -1] - best).astype(np.float64)
+
+    @property
+    def asks_locator(self) -> bool:
+        """Whether rejection weighs the localiser's logits, as `train rejection` fits it."""
+        return float(self.get_buffer("trust")) > 0
+
+    def rejects(self, doubts: FloatArray, located: FloatArray | None) -> NDArray[np.bool_]:
+        """Which of n points are nobody's.
+
+        Args:
+            doubts: (n,) of `decide`.
+            located: (n,) the localiser's logits; None where another found the points: then the
+                policy's likeliest action decides, as it does before a fit.
+        """
+        if located is None or not self.asks_locator:
+            return doubts > 0
+        return doubts >= float(self.get_buffer("trust")) * located - float(self.get_buffer("level"))
 
 
 def load_policy(path: Path, weights_sha256: str) -> Policy:

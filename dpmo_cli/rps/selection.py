@@ -6,7 +6,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dpmo_cli.geometry.points import FloatArray, IntArray, Sites
@@ -56,6 +55,7 @@ class Selector:
         engine: PromptEngine,
         method: Method,
         pool: Executor | None = None,
+        located: FloatArray | None = None,
     ) -> Selection:
         """Choose a candidate for each point; the result does not depend on their order.
 
@@ -65,6 +65,7 @@ class Selector:
             engine: the network.
             method: the choices of the method.
             pool: threads to ask the network from; None asks from this one.
+            located: (N,) float64 logits of our localiser; None where another found the points.
         """
         if self.name == FIRST or not len(points_xy):
             return Selection(points_xy, np.zeros(len(points_xy), dtype=np.bool_))
@@ -72,22 +73,21 @@ class Selector:
             sites, asked, found = recentre(image, points_xy, engine, method, pool)
             return _moved(points_xy, sites, asked, found, np.zeros(len(sites), dtype=np.bool_))
         candidates = ask_candidates(image, points_xy, engine, method, pool=pool)
-        return moved(points_xy, candidates, *self.actions(candidates))
+        return moved(points_xy, candidates, *self.actions(candidates, located))
 
-    def actions(self, candidates: Candidates) -> tuple[IntArray, NDArray[np.bool_]]:
+    def actions(
+        self, candidates: Candidates, located: FloatArray | None = None
+    ) -> tuple[IntArray, NDArray[np.bool_]]:
         """The chosen candidate of each of S sites, and whether the site is rejected instead."""
         nobody = np.zeros(len(candidates.sites), dtype=np.bool_)
         # Where nothing was asked there is no embedding to look at either.
         if self.policy is None or not candidates.prompted.any():
             return candidates.scores.argmax(axis=1), nobody
-        with torch.inference_mode():
-            logits = self.policy(
-                torch.from_numpy(candidates.features), torch.from_numpy(candidates.embedding)
-            ).numpy()
-        chosen = logits[:, :-1].argmax(axis=1)
-        best = np.take_along_axis(logits, chosen[:, None], axis=1)[:, 0]
-        rejected = (logits[:, -1] > best) & candidates.prompted
-        return chosen, rejected if self.reject else nobody
+        chosen, doubts = self.policy.decide(candidates.features, candidates.embedding)
+        if not self.reject:
+            return chosen, nobody
+        of_sites = None if located is None else located[candidates.sites.point_of_site]
+        return chosen, self.policy.rejects(doubts, of_sites) & candidates.prompted
 
 
 def moved(

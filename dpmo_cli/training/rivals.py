@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dpmo_cli.evaluation.instances import ImageMasks, rles_of_labels
@@ -83,12 +82,8 @@ def chosen_by(policy: Policy, *, reject: bool) -> Choose:
     def choose(states: States) -> tuple[IntArray, NDArray[np.bool_]]:
         if not len(states):  # whose embedding has no channels
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
-        with torch.inference_mode():
-            logits = policy(
-                torch.from_numpy(states.features), torch.from_numpy(states.embedding)
-            ).numpy()
-        chosen = logits[:, :-1].argmax(axis=1)
-        dropped = logits[:, -1] > logits[:, :-1].max(axis=1, initial=-np.inf)
+        chosen, doubts = policy.decide(states.features, states.embedding)
+        dropped = policy.rejects(doubts, states.located)
         return chosen, dropped if reject else np.zeros_like(dropped)
 
     return choose

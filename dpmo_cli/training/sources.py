@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -24,16 +24,17 @@ from dpmo_cli.masks.method import Method
 from dpmo_cli.masks.segment import segment_image
 from dpmo_cli.outputs.atomic import atomic_path
 from dpmo_cli.rps.locator import Locator, locate
+from dpmo_cli.rps.policy import OFFERED_LOGIT
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.training.crowds import TRAIN_SPLIT
 from dpmo_cli.training.states import States, states_of
 
 PHOTOS = "photos"
 """The name of the real crowds, whose truth is what the method makes of annotated points."""
-TRAINING_LOGIT = -1.0
-"""Training also sees points that the localiser is less sure of."""
 FIRST_SEED = 1000
 """Of the training crowds; validation's are numbered from 0."""
+FIRST_FITTED = 2000
+"""Of the crowds that rejection is fitted on: none that a policy learnt from."""
 LARGEST_PHOTO_PX = 1024
 """Photos for training are cut to this side: their middle."""
 MOST_TRAINED, MOST_CHECKED = 300, 600
@@ -69,23 +70,19 @@ class Source:
     make: Callable[[], TruthScene]
 
 
-def training_sources(
-    data: Path, datasets: Sequence[Dataset], crowds: int, photos: int, label: Label
-) -> Iterator[Source]:
-    """Scenes of the training split.
+def composed_sources(data: Path, first: int, count: int) -> Iterator[Source]:
+    """Composed crowds of the training split, by the recipe that is trained on.
 
     Args:
         data: folder that holds PennFudanPed and COCO_panoptic_100.
-        datasets: of real crowds.
-        crowds: composed ones, by the recipe that is trained on.
-        photos: of each of the datasets, spread over its train split.
-        label: makes a true scene of an annotated photo.
+        first: the seed of the first; the others count on from it.
+        count: how many.
     """
     persons = [s for s in (*penn_fudan(data), *coco_persons(data)) if not is_validation(s.name)]
     ingredients = ingredients_of(persons)
     if not ingredients.cutouts:
         raise UsageError(f"{data}: no persons to compose crowds of; give PennFudanPed's folder")
-    for number in range(FIRST_SEED, FIRST_SEED + crowds):
+    for number in range(first, first + count):
 
         def compose(number: int = number) -> TruthScene:
             return compose_dense_crowd(
@@ -97,7 +94,6 @@ def training_sources(
             )
 
         yield Source(f"{COMPOSED}_{number}", compose)
-    yield from photo_sources(datasets, photos, label, validation=False)
 
 
 Label = Callable[[str, NDArray[np.uint8], FloatArray], TruthScene]
@@ -105,26 +101,23 @@ Label = Callable[[str, NDArray[np.uint8], FloatArray], TruthScene]
 
 
 def photo_sources(
-    datasets: Sequence[Dataset], count: int, label: Label, *, validation: bool
+    dataset: Dataset, count: int, label: Label, *, validation: bool
 ) -> Iterator[Source]:
-    """Real crowds of one of our splits, the same number of each dataset, spread over it."""
-    for dataset in datasets:
-        entries = [
-            entry
-            for entry in dataset.entries(TRAIN_SPLIT)
-            if held_out(dataset.name, entry.file_name) == validation
-        ]
-        for index in np.linspace(0, len(entries) - 1, min(count, len(entries))).astype(int):
-            entry = entries[index]
-            name = f"{PHOTOS}_{dataset.name}_{Path(entry.file_name).stem}"
+    """Real crowds of one of our splits of a dataset, spread over it."""
+    entries = [
+        entry
+        for entry in dataset.entries(TRAIN_SPLIT)
+        if held_out(dataset.name, entry.file_name) == validation
+    ]
+    for index in np.linspace(0, len(entries) - 1, min(count, len(entries))).astype(int):
+        entry = entries[index]
+        name = f"{PHOTOS}_{dataset.name}_{Path(entry.file_name).stem}"
 
-            def read(
-                dataset: Dataset = dataset, entry: ImageEntry = entry, name: str = name
-            ) -> TruthScene:
-                heads = dataset.read_heads(entry)
-                return label(name, read_image(entry.image_path), heads.points_xy)
+        def read(entry: ImageEntry = entry, name: str = name) -> TruthScene:
+            heads = dataset.read_heads(entry)
+            return label(name, read_image(entry.image_path), heads.points_xy)
 
-            yield Source(name, read)
+        yield Source(name, read)
 
 
 def labeller(engine: SamEngine, method: Method) -> Label:
@@ -160,13 +153,15 @@ def locate_states(
     most: int,
 ) -> Located:
     """Locate the people of a scene, at most so many, and judge all candidates of theirs."""
-    points_xy = locate(scene.image, locator, threshold=threshold).points_xy
+    peaks = locate(scene.image, locator, threshold=threshold)
+    points_xy, logits = peaks.points_xy, peaks.logits
     if len(points_xy) > most:
         # A part of the picture that is as dense as the whole: the points nearest its middle.
         middle = np.median(points_xy, axis=0)
         order = np.argsort(np.abs(points_xy - middle).max(axis=1), kind="stable")
-        points_xy = points_xy[np.sort(order[:most])]
-    states, candidates = states_of(scene, points_xy, engine, method)
+        asked = np.sort(order[:most])
+        points_xy, logits = points_xy[asked], logits[asked]
+    states, candidates = states_of(scene, points_xy, engine, method, logits)
     return Located(states, candidates.positions_xy)
 
 
@@ -186,64 +181,95 @@ def kept_states(path: Path, make: Callable[[], Located]) -> Located:
     return located
 
 
-def gather(
-    data: Path,
-    root: Path,
-    folder: Path,
-    locator: Locator,
-    engine: SamEngine,
-    method: Method,
-    *,
-    crowds: int,
-    photos: int,
-    checks: int,
-    datasets: Sequence[str] = ("shanghaitech-a", "shanghaitech-b"),
-    say: Callable[[str], None] = print,
-) -> tuple[list[Located], dict[str, list[Measured]]]:
-    """States to train on, and validation scenes by the name of their set; kept in a folder.
+@dataclass(frozen=True)
+class Gatherer:
+    """Locates people and asks about their candidates, scene by scene; what it found it keeps.
 
-    Args:
+    Attributes:
         data: folder that holds PennFudanPed and COCO_panoptic_100.
         root: folder that holds the datasets of real crowds.
-        folder: of states that were made with the same network, localiser and method.
+        datasets: of real crowds.
+        folder: of what was found with the same network, localiser and method.
         locator: finds the points.
         engine: answers the prompts.
         method: that masks are made with.
-        crowds: composed crowds to train on.
-        photos: real crowds to train on, of each dataset.
-        checks: scenes of each validation set.
-        datasets: of real crowds.
         say: called with lines of progress.
     """
-    label = labeller(engine, method)
-    opened = [open_dataset(name, root) for name in datasets]
 
-    def located(source: Source, threshold: float, most: int) -> Located:
-        found = kept_states(
-            folder / f"{source.name}.npz",
-            lambda: locate_states(source.make(), locator, engine, method, threshold, most),
-        )
-        say(f"{source.name}: {len(found.states)} points")
-        return found
+    data: Path
+    root: Path
+    datasets: Sequence[str]
+    folder: Path
+    locator: Locator
+    engine: SamEngine
+    method: Method
+    say: Callable[[str], None] = print
 
-    sources = training_sources(data, opened, crowds, photos, label)
-    training = [located(source, TRAINING_LOGIT, MOST_TRAINED) for source in sources]
-    sets: dict[str, list[Measured]] = {}
-    for name in (COMPOSED, GROUPED, PHOTOS):
-        if name == PHOTOS:
-            each = -(-checks // len(opened))
-            checked = list(photo_sources(opened, each, label, validation=True))
-        else:
-            checked = [
+    def to_train(self, crowds: int, photos: int) -> list[Located]:
+        """What policies learn from: composed crowds, and so many photos of each dataset."""
+        return [
+            self._located(source, OFFERED_LOGIT, MOST_TRAINED)
+            for source in (
+                *composed_sources(self.data, FIRST_SEED, crowds),
+                *(source for of_one in self._photos(photos, False).values() for source in of_one),
+            )
+        ]
+
+    def to_check(self, checks: int) -> dict[str, list[Measured]]:
+        """Validation scenes by their set, located as `predict` does; the photos are one set."""
+        each = -(-checks // len(self.datasets))
+        photos = [one for of_one in self._photos(each, True).values() for one in of_one]
+        sources = {**self._checked_crowds(checks), PHOTOS: photos}
+        return self._measured(sources, 0.0)
+
+    def to_fit(self, crowds: int, photos: int) -> dict[str, list[Measured]]:
+        """Training scenes with all points that rejection decides on, each dataset a set."""
+        composed = list(composed_sources(self.data, FIRST_FITTED, crowds))
+        return self._measured({COMPOSED: composed, **self._photos(photos, False)}, OFFERED_LOGIT)
+
+    def to_check_fit(self, checks: int, photos: int) -> dict[str, list[Measured]]:
+        """The same of validation scenes."""
+        sources = {**self._checked_crowds(checks), **self._photos(photos, True)}
+        return self._measured(sources, OFFERED_LOGIT)
+
+    def _photos(self, count: int, validation: bool) -> dict[str, list[Source]]:
+        label = labeller(self.engine, self.method)
+        opened = [open_dataset(name, self.root) for name in self.datasets]
+        return {
+            one.name: list(photo_sources(one, count, label, validation=validation))
+            for one in opened
+        }
+
+    def _checked_crowds(self, checks: int) -> dict[str, list[Source]]:
+        return {
+            name: [
                 Source(scene.name.replace("/", "_"), partial(_as_it_is, scene))
-                for scene in load_set(name, data, limit=checks)
+                for scene in load_set(name, self.data, limit=checks)
             ]
-        sets[name] = []
-        for source in checked:
-            found, scene = located(source, 0.0, MOST_CHECKED), source.make()
-            # What was not asked about is not to be found either.
-            sets[name].append(Measured(_asked_part(scene, found), found))
-    return training, sets
+            for name in (COMPOSED, GROUPED)
+        }
+
+    def _measured(
+        self, sources: Mapping[str, Sequence[Source]], threshold: float
+    ) -> dict[str, list[Measured]]:
+        sets: dict[str, list[Measured]] = {}
+        for name, checked in sources.items():
+            sets[name] = []
+            for source in checked:
+                found, scene = self._located(source, threshold, MOST_CHECKED), source.make()
+                # What was not asked about is not to be found either.
+                sets[name].append(Measured(_asked_part(scene, found), found))
+        return sets
+
+    def _located(self, source: Source, threshold: float, most: int) -> Located:
+        found = kept_states(
+            self.folder / f"{source.name}.{most}.{threshold:.2f}.npz",
+            lambda: locate_states(
+                source.make(), self.locator, self.engine, self.method, threshold, most
+            ),
+        )
+        self.say(f"{source.name}: {len(found.states)} points")
+        return found
 
 
 def _as_it_is(scene: TruthScene) -> TruthScene:

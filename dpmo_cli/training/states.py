@@ -39,6 +39,7 @@ class States:
         rewards: (n, K) float32: the IoU, less what covering another's point costs; what a mask
             for nobody costs.
         meant: (n,) bool, whether the point means a person.
+        located: (n,) float64 logits of the localiser.
     """
 
     features: NDArray[np.float32]
@@ -47,6 +48,7 @@ class States:
     ious: NDArray[np.float32]
     rewards: NDArray[np.float32]
     meant: NDArray[np.bool_]
+    located: FloatArray
 
     def __len__(self) -> int:
         return len(self.meant)
@@ -102,7 +104,11 @@ def true_labels(scene: TruthScene, extent: str) -> NDArray[np.int32]:
 
 
 def states_of(
-    scene: TruthScene, points_xy: FloatArray, engine: PromptEngine, method: Method
+    scene: TruthScene,
+    points_xy: FloatArray,
+    engine: PromptEngine,
+    method: Method,
+    located: FloatArray | None = None,
 ) -> tuple[States, Candidates]:
     """Ask about all candidates of a scene's located points and see what each would earn.
 
@@ -111,6 +117,7 @@ def states_of(
         points_xy: (N, 2) float64 located points, px, inside the image, no two in one pixel.
         engine: the network.
         method: the choices of the method.
+        located: (N,) float64 logits of the localiser; zeros where there was none.
 
     Returns:
         The states of the candidates' sites, in their order.
@@ -124,6 +131,7 @@ def states_of(
         judge.ious,
         judge.rewards,
         judge.person >= 0,
+        np.zeros(len(points_xy)) if located is None else located[candidates.sites.point_of_site],
     )
     return states, candidates
 

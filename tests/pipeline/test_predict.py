@@ -22,7 +22,7 @@ from dpmo_cli.outputs import atomic
 from dpmo_cli.outputs.validate import validate_run
 from dpmo_cli.pipeline.predict import resolve_finder
 from dpmo_cli.rps.locator import load_locator, locate
-from dpmo_cli.rps.policy import Policy
+from dpmo_cli.rps.policy import OFFERED_LOGIT, OFFERED_SCORE, Policy
 from dpmo_cli.sam.models import EngineSpec, resolve_engine
 from dpmo_cli.training.rps import write_policy
 from tests.conftest import Dpmo, FakeEngine, Outcome, draw_people, moments, tree
@@ -59,13 +59,17 @@ def predict(dpmo: Dpmo, fake_engine: FakeEngine, album: Path, locator_file: Path
     return run
 
 
-def policy_file(path: Path, network: str, reject: float = -4.0) -> Path:
-    """A policy of chance for the fake engine's embedding."""
+def policy_file(
+    path: Path, network: str, reject: float = -4.0, fitted: tuple[float, float] = (0.0, 0.0)
+) -> Path:
+    """A policy of chance for the fake engine's embedding; `fitted` is its trust and its level."""
     torch.manual_seed(0)
     policy = Policy(2)
     last = policy.reject[-1]
     assert isinstance(last, torch.nn.Linear)
     torch.nn.init.constant_(last.bias, reject)
+    for name, value in zip(("trust", "level"), fitted, strict=True):
+        policy.get_buffer(name).fill_(value)
     write_policy(policy, path, network)
     return path
 
@@ -279,6 +283,47 @@ def test_a_policy_of_the_user(
     people = sum(people for people, _ in counts_of(tmp_path / "out").values())
     assert people == (0 if reject else len(rows))
     assert record_of(tmp_path / "out")["config"]["reject"] is reject
+
+
+def test_a_fitted_policy_decides_on_doubtful_points(
+    predict: PREDICT, spec: EngineSpec, locator_file: Path, tmp_path: Path
+) -> None:
+    """All that are offered have a row; the localiser's logit decides where it counts most."""
+    policy = policy_file(
+        tmp_path / "p.safetensors", spec.weights_sha256, reject=0.0, fitted=(1e6, -0.04e6)
+    )
+    options = ("--policy", policy, "--reject")
+    assert predict("out", *options, selector="rps").code == 0
+    rows = rows_of(tmp_path / "out")
+    model = load_locator(locator_file)
+    offered = [
+        score
+        for number in range(3)
+        for score in locate(draw_people(number), model, threshold=OFFERED_LOGIT).scores
+    ]
+    np.testing.assert_allclose([row["locator_score"] for row in rows], offered, rtol=1e-6)
+    sure = 1 / (1 + np.exp(0.04))
+    assert min(offered) < sure < 0.5 < max(offered), "else nothing is tested"
+    assert [row["status"] == "rejected" for row in rows] == [score < sure for score in offered]
+    assert record_of(tmp_path / "out")["config"]["min_score"] == OFFERED_SCORE
+    people = sum(people for people, _ in counts_of(tmp_path / "out").values())
+    assert people == sum(score > sure for score in offered)
+
+
+def test_what_a_policy_is_offered(spec: EngineSpec, locator_file: Path, tmp_path: Path) -> None:
+    """Doubtful points only where a fitted policy may reject, and where nobody says otherwise."""
+    plain = policy_file(tmp_path / "p", spec.weights_sha256)
+    fitted = policy_file(tmp_path / "f", spec.weights_sha256, fitted=(4.0, 1.0))
+
+    def offered(policy: Path, reject: bool, **options: Any) -> float:
+        return resolve_finder(
+            spec, Method(), selector="rps", policy=policy, reject=reject, locator=locator_file,
+            **options,
+        ).min_score  # fmt: skip
+
+    assert offered(fitted, True) == OFFERED_SCORE == 0.27
+    assert offered(fitted, False) == offered(plain, True) == offered(plain, False) == 0.5
+    assert offered(fitted, True, min_score=0.6) == 0.6
 
 
 def test_counts_agree_with_evaluate(

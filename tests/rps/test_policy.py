@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -205,3 +206,39 @@ def test_the_file_names_its_network(policy: Policy, tmp_path: Path) -> None:
     write_policy(policy, path, NETWORK)
     assert load_file(path).keys() == policy.state_dict().keys()
     assert NETWORK.encode() in path.read_bytes()[:300]
+
+
+def test_what_it_decides(policy: Policy) -> None:
+    with torch.no_grad():
+        policy.reject[-1].weight.normal_()
+    features, embedding = draw(count=50)
+    logits = policy(features, embedding).detach().numpy()
+    middle = float(np.median(logits[:, -1] - logits[:, :-1].max(axis=1)))
+    with torch.no_grad():
+        policy.reject[-1].bias -= middle
+    logits[:, -1] -= middle
+    chosen, doubts = policy.decide(features.numpy(), embedding.numpy())
+    np.testing.assert_array_equal(chosen, logits[:, :-1].argmax(axis=1))
+    np.testing.assert_allclose(doubts, logits[:, -1] - logits[:, :-1].max(axis=1), atol=1e-5)
+    assert (doubts > 0).sum() == 25
+
+
+def test_rejection_before_a_fit_is_the_likeliest_action(policy: Policy) -> None:
+    doubts, located = np.array([-1.0, 0.0, 1e-9, 3.0]), np.array([-9.0, 9.0, 9.0, 9.0])
+    assert not policy.asks_locator
+    for known in (located, None):
+        assert policy.rejects(doubts, known).tolist() == [False, False, True, True]
+
+
+def test_fitted_rejection_weighs_the_localiser(policy: Policy, tmp_path: Path) -> None:
+    policy.get_buffer("trust").fill_(2.0)
+    policy.get_buffer("level").fill_(1.0)
+    write_policy(policy, tmp_path / "p.safetensors", NETWORK)
+    loaded = load_policy(tmp_path / "p.safetensors", NETWORK)
+    assert loaded.asks_locator
+    doubts = np.array([0.0, 0.0, 2.0, -3.0, -3.0])
+    located = np.array([0.5, 0.51, 1.4, -0.99, -1.01])
+    # Kept are those with 2 x logit - 1 above the doubt.
+    assert loaded.rejects(doubts, located).tolist() == [True, False, True, False, True]
+    # Another localiser's points have no logit of ours.
+    assert loaded.rejects(doubts, None).tolist() == [False, False, True, False, False]

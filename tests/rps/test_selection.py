@@ -156,6 +156,22 @@ def test_rejection(logit: float, reject: bool, rejected: bool, name: str) -> Non
     np.testing.assert_array_equal(found, kept)
 
 
+def test_logits_of_the_localiser_decide() -> None:
+    """Once a policy has been fitted to them, each site by its own."""
+    points = array([(50, 30), (-5, 9), (20, 20), (70, 40)])
+    located = np.array([1.0, -2.0, 3.0, 0.9])
+    policy = taking(2, reject=3)
+    policy.get_buffer("trust").fill_(4.0)
+    policy.get_buffer("level").fill_(1.9)
+    # Its doubt is 2: kept are logits above 3.9 / 4; outside nobody is asked.
+    chooser = Selector(RPS, policy, reject=True)
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        found = chooser.select(noise(), points[order], DiscEngine(), Method(), None, located[order])
+        assert found.rejected.tolist() == np.array([False, False, False, True])[order].tolist()
+    unknown = chooser.select(noise(), points, DiscEngine(), Method())
+    assert unknown.rejected.tolist() == [True, False, True, True]
+
+
 def test_the_order_of_points_does_not_matter() -> None:
     points = np.random.default_rng(3).uniform((0, 0), (90, 60), (20, 2))
     order = np.random.default_rng(4).permutation(len(points))

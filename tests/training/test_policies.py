@@ -39,7 +39,7 @@ def toy(count: int = 150, seed: int = 0) -> States:
     ious[np.arange(count), best] = 0.8
     ious[~meant] = 0
     rewards = np.where(meant[:, None], ious, -FALSE_KEPT).astype(np.float32)
-    return States(features, embedding, ious.copy(), ious, rewards, meant)
+    return States(features, embedding, ious.copy(), ious, rewards, meant, np.zeros(count))
 
 
 def right(policy: Policy, states: States) -> tuple[float, float]:

@@ -1,0 +1,150 @@
+"""Rejection: how much a policy's doubt and the localiser's logit count, for the best counts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dpmo_cli.evaluation.summary import Figure
+from dpmo_cli.geometry.points import FloatArray, IntArray
+from dpmo_cli.masks.method import Method
+from dpmo_cli.rps.policy import Policy
+from dpmo_cli.sam.engine import SamEngine
+from dpmo_cli.training.rivals import Choose, chosen_by, stand
+from dpmo_cli.training.sources import Measured
+from dpmo_cli.training.states import States
+
+TRUSTS = 2.0 ** np.arange(0, 6.01, 0.5)
+"""How much a logit of the localiser may weigh beside one of the policy."""
+LEVELS = np.arange(-1.0, 2.001, 0.05)
+"""Levels that are tried, in logits of the localiser."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The points offered in a scene: (n,) the policy's doubts and the localiser's logits."""
+
+    doubts: FloatArray
+    logits: FloatArray
+    people: int
+
+
+def count_scenes(policy: Policy, scenes: Sequence[Measured]) -> list[Counted]:
+    """What rejection is decided by, scene by scene."""
+    return [
+        Counted(_doubts(policy, one.located.states), one.located.states.located, people_of(one))
+        for one in scenes
+    ]
+
+
+def people_of(one: Measured) -> int:
+    """Persons to find where points were asked about."""
+    return len(one.scene.points_xy)
+
+
+def fit_rejection(policy: Policy, sets: Mapping[str, Sequence[Counted]]) -> Policy:
+    """A copy of a policy that drops points so that what is left counts the people best.
+
+    Best is the least sum over the sets of the absolute errors in parts of the people, as for the
+    level of the localiser. Candidates are not looked at again: which is best stays.
+
+    Args:
+        policy: as trained.
+        sets: scenes with all points down to OFFERED_LOGIT, none of which it learnt from.
+    """
+    errors = np.zeros((len(TRUSTS), len(LEVELS)))
+    for scenes in sets.values():
+        people = max(1, sum(one.people for one in scenes))
+        for one in scenes:
+            # Sorted: how many are above each level is then one search.
+            for row, trust in enumerate(TRUSTS):
+                sureness = np.sort(one.logits - one.doubts / trust)
+                kept = len(sureness) - np.searchsorted(sureness, LEVELS, side="right")
+                errors[row] += np.abs(kept - one.people) / people
+    row, column = map(int, np.unravel_index(errors.argmin(), errors.shape))
+    fitted = copy.deepcopy(policy)
+    with torch.no_grad():
+        fitted.get_buffer("trust").fill_(float(TRUSTS[row]))
+        fitted.get_buffer("level").fill_(float(TRUSTS[row] * LEVELS[column]))
+    return fitted
+
+
+@dataclass(frozen=True)
+class RejectionRow:
+    """What rejection changes in a set.
+
+    Attributes:
+        name: of the set.
+        scenes, people: how many.
+        mae: mean absolute error of the counts: points above zero, and points that are not dropped.
+        pq: of the whole method with the one and the other; None where the truth is nano's own.
+    """
+
+    name: str
+    scenes: int
+    people: int
+    mae: tuple[float, float]
+    pq: tuple[Figure, Figure] | None
+
+
+def compare_rejection(
+    policy: Policy,
+    name: str,
+    scenes: Sequence[Measured],
+    engine: SamEngine,
+    method: Method,
+    *,
+    true_masks: bool,
+) -> RejectionRow:
+    """Measure a fitted policy on a set, beside the localiser's own decision."""
+    ways = (located_alone(policy), chosen_by(policy, reject=True))
+    mae = []
+    for choose in ways:
+        kept = np.array([(~choose(one.located.states)[1]).sum() for one in scenes])
+        mae.append(float(np.abs(kept - [people_of(one) for one in scenes]).mean()))
+    pq = None
+    if true_masks:
+        first, second = (stand("", way, {name: scenes}, engine, method)[0].pq for way in ways)
+        pq = first, second
+    people = sum(map(people_of, scenes))
+    return RejectionRow(name, len(scenes), people, (mae[0], mae[1]), pq)
+
+
+def located_alone(policy: Policy) -> Choose:
+    """The policy's candidates, of the points that the localiser takes for people."""
+
+    def choose(states: States) -> tuple[IntArray, NDArray[np.bool_]]:
+        chosen, _ = chosen_by(policy, reject=False)(states)
+        return chosen, states.located <= 0
+
+    return choose
+
+
+def rejection_lines(rows: Sequence[RejectionRow]) -> list[str]:
+    """The table in Markdown."""
+    lines = [
+        "| set | scenes | people | count MAE, all kept | with rejection | PQ, all kept | with |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        pq = (
+            "| "
+            if row.pq is None
+            else "| ".join(f"{one.value:.4f} [{one.low:.3f}, {one.high:.3f}] " for one in row.pq)
+        )
+        before, after = row.mae
+        lines.append(
+            f"| {row.name} | {row.scenes} | {row.people} | {before:.1f} | {after:.1f} | {pq}|"
+        )
+    return lines
+
+
+def _doubts(policy: Policy, states: States) -> FloatArray:
+    if not len(states):  # whose embedding has no channels
+        return np.zeros(0)
+    return policy.decide(states.features, states.embedding)[1]
