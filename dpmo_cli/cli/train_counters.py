@@ -198,7 +198,10 @@ def compare_command(
     ] = None,
     mask_loss: Annotated[
         list[str] | None,
-        typer.Option(help="As for `train locator`, a run each; may be repeated; all five if none."),
+        typer.Option(
+            help="As for `train locator`, a run each, or terms joined by +; may be repeated; all "
+            "five if none."
+        ),
     ] = None,
     mask_shape: Annotated[
         list[str] | None,

@@ -241,7 +241,8 @@ def _probe(engine: PromptEngine, job: Job, planned: Sequence[_Planned]) -> _Time
     if not len(ends) or not ends[-1]:
         return timed
     begin = perf_counter()
-    with network_streams(job.settings.device) as streams, TemporaryDirectory() as folder:
+    # Left last: parts that nobody waits for any more still write into it.
+    with TemporaryDirectory() as folder, network_streams(job.settings.device) as streams:
 
         def convert(number: int, together: int) -> _Timed:
             place = int(number * GOLDEN % 1 * ends[-1])

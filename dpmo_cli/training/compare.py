@@ -14,7 +14,15 @@ from dpmo_cli.errors import InputError, UsageError
 from dpmo_cli.evaluation.loss_trials import RESULT_FILE, VERSION
 from dpmo_cli.outputs.atomic import write_text
 from dpmo_cli.sam.checkpoint import load_state_dict
-from dpmo_cli.training.counter import ALL, NONE, TERMS, CounterTraining, Task, train_counter
+from dpmo_cli.training.counter import (
+    ALL,
+    MASK_LOSSES,
+    NONE,
+    TERMS,
+    CounterTraining,
+    Task,
+    train_counter,
+)
 from dpmo_cli.training.crowd_masks import MASK, SHAPES
 from dpmo_cli.training.crowds import Crowd, load_masked_crowds, masks_fingerprint
 from dpmo_cli.training.density import DENSITY
@@ -25,7 +33,7 @@ TASKS: Mapping[str, Task[Any, Any]] = {task.name: task for task in (LOCATOR, DEN
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: `model` of TASKS, `loss` of MASK_LOSSES, `shape` of `crowd_masks.SHAPES`."""
+    """One run: `model` of TASKS, `loss` as of `terms_of`, `shape` of `crowd_masks.SHAPES`."""
 
     model: str
     loss: str
@@ -40,16 +48,17 @@ class Trial:
 
 
 def terms_of(losses: Sequence[str]) -> tuple[str, ...]:
-    """The mask terms that some of MASK_LOSSES name, each once and in order.
+    """The mask terms that some of MASK_LOSSES name, several by a plus; each once and in order.
 
     Raises:
         UsageError: an unknown name.
     """
-    for name in losses:
-        if name not in (*TERMS, ALL, NONE):
-            known = ", ".join((*TERMS, ALL, NONE))
+    names = [name for loss in losses for name in loss.split("+")]
+    for name in names:
+        if name not in MASK_LOSSES:
+            known = ", ".join(MASK_LOSSES)
             raise UsageError(f"--mask-loss {name}: unknown; use one of {known}")
-    return tuple(name for name in TERMS if ALL in losses or name in losses)
+    return tuple(name for name in TERMS if ALL in names or name in names)
 
 
 def plan_trials(

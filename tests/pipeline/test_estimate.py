@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dpmo_cli.geometry.tiles import Tile
 from dpmo_cli.masks.prompting import TILES_AT_ONCE
@@ -142,6 +144,36 @@ def test_dear_tiles_are_timed_one_by_one(
     assert plan["tiles"] > TILES_AT_ONCE
     assert sizes[0] == 1
     assert max(sizes) == largest
+
+
+def test_parts_that_nobody_waits_for_leave_nothing_behind(
+    dpmo: Dpmo,
+    fake_engine: FakeEngine,
+    empty_crowd: Crowd,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Timing is over while another stream still writes its part."""
+    monkeypatch.setattr(estimate, "PROBE_S", (0.0, 60.0))
+    write = estimate.write_record
+
+    def slowly(path: Path, record: Any) -> None:
+        time.sleep(0.1 * int(path.stem))
+        write(path, record)
+
+    monkeypatch.setattr(estimate, "write_record", slowly)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    empty_crowd.add("a.png", count=400, size_hw=(1200, 1600))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        outcome = dpmo("convert", "--root", empty_crowd.root, "--out", "out", "--dry-run")
+    finally:
+        torch.set_num_threads(threads)
+    assert outcome.code == 0, outcome.stderr
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.usefixtures("nano", "one_thread")

@@ -57,6 +57,8 @@ def test_the_plan() -> None:
         (["all"], TERMS),
         (["ownership", "foreground"], ("foreground", "ownership")),
         (["background", "background"], ("background",)),
+        (["ownership+background"], ("background", "ownership")),
+        (["none", "ownership+all"], TERMS),
     ],
 )
 def test_the_terms(names: list[str], terms: tuple[str, ...]) -> None:
@@ -68,6 +70,7 @@ def test_the_terms(names: list[str], terms: tuple[str, ...]) -> None:
     [
         ((["resnet"], ["all"], ["mask"], [0]), "--model resnet: unknown; use one of locator"),
         ((["locator"], ["iou"], ["mask"], [0]), "--mask-loss iou: unknown; use one of foreground"),
+        ((["locator"], ["all+iou"], ["mask"], [0]), "--mask-loss iou: unknown; use one of"),
         ((["locator"], ["all"], ["box"], [0]), "--mask-shape box: unknown; use one of mask"),
     ],
 )
