@@ -125,9 +125,12 @@ def rejection_command(
 
     gatherer, network = ready.gatherer, ready.spec.weights_sha256
     plain = load_policy(policy, network)
-    scenes = gatherer.to_fit(crowds, photos)
+    # Without photos there are no scenes of theirs.
+    scenes = {name: of_set for name, of_set in gatherer.to_fit(crowds, photos).items() if of_set}
     fitted = fit_rejection(
-        plain, {name: count_scenes(plain, of_set) for name, of_set in scenes.items()}
+        plain,
+        {name: count_scenes(plain, of_set) for name, of_set in scenes.items()},
+        [name for name in scenes if name != COMPOSED],
     )
     rows = [
         compare_rejection(
@@ -135,6 +138,7 @@ def rejection_command(
             true_masks=name in (COMPOSED, GROUPED),
         )
         for name, of_set in gatherer.to_check_fit(checks, photos).items()
+        if of_set
     ]  # fmt: skip
     path = out / policy.name
     write_policy(fitted, path, network)

@@ -1,9 +1,10 @@
-"""Rejection: how much a policy's doubt and the localiser's logit count, for the best counts."""
+"""Rejection: how much a policy's doubt counts beside the localiser's logit, as counts tell."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,9 @@ from dpmo_cli.training.rivals import Choose, chosen_by, stand
 from dpmo_cli.training.sources import Measured
 from dpmo_cli.training.states import States
 
-TRUSTS = 2.0 ** np.arange(0, 6.01, 0.5)
+TRUSTS = 2.0 ** np.arange(0, 8.01, 0.5)
 """How much a logit of the localiser may weigh beside one of the policy."""
-LEVELS = np.arange(-1.0, 2.001, 0.05)
+LEVELS = np.arange(-800, 801) / 100
 """Levels that are tried, in logits of the localiser."""
 
 
@@ -47,30 +48,42 @@ def people_of(one: Measured) -> int:
     return len(one.scene.points_xy)
 
 
-def fit_rejection(policy: Policy, sets: Mapping[str, Sequence[Counted]]) -> Policy:
-    """A copy of a policy that drops points so that what is left counts the people best.
+def fit_rejection(
+    policy: Policy, sets: Mapping[str, Sequence[Counted]], photos: Collection[str]
+) -> Policy:
+    """A copy of a policy that drops points by the localiser's logit too, as the counts tell.
 
-    Best is the least sum over the sets of the absolute errors in parts of the people, as for the
-    level of the localiser. Candidates are not looked at again: which is best stays.
+    At each trust the level is that which leaves as many points as the localiser takes for people
+    in the photos. The errors of the counts there can't set it: the localiser has learnt from these
+    photos, and is surer of their people than it will be of others. Of the trusts it is that with
+    which the set that gains least over the localiser alone gains most. Candidates are not looked
+    at again: which is best stays.
 
     Args:
         policy: as trained.
-        sets: scenes with all points down to OFFERED_LOGIT, none of which it learnt from.
+        sets: scenes with all points down to OFFERED_LOGIT, none of which the policy learnt from.
+        photos: names of the sets of real photos; all sets where there is none.
     """
-    errors = np.zeros((len(TRUSTS), len(LEVELS)))
-    for scenes in sets.values():
-        people = max(1, sum(one.people for one in scenes))
-        for one in scenes:
-            # Sorted: how many are above each level is then one search.
-            for row, trust in enumerate(TRUSTS):
-                sureness = np.sort(one.logits - one.doubts / trust)
-                kept = len(sureness) - np.searchsorted(sureness, LEVELS, side="right")
-                errors[row] += np.abs(kept - one.people) / people
-    row, column = map(int, np.unravel_index(errors.argmin(), errors.shape))
+    best = (math.inf, 0.0, 0.0)
+    for trust in TRUSTS.tolist():
+        moved = np.zeros(len(LEVELS))
+        errors: dict[str, NDArray[np.float64]] = {}
+        for name, scenes in sets.items():
+            kept = np.array([_kept(one, trust) for one in scenes])
+            located = np.array([int((one.logits > 0).sum()) for one in scenes])
+            people = np.array([one.people for one in scenes])
+            if name in photos or not photos:
+                moved += np.abs(kept.sum(axis=0) - located.sum()) / max(1, located.sum())
+            plain = np.abs(located - people).sum()
+            errors[name] = np.abs(kept - people[:, None]).sum(axis=0) / max(1, plain)
+        level = int(moved.argmin())
+        worst = max(float(of_set[level]) for of_set in errors.values())
+        best = min(best, (worst, trust, float(LEVELS[level])))
+    _, trust, level_logit = best
     fitted = copy.deepcopy(policy)
     with torch.no_grad():
-        fitted.get_buffer("trust").fill_(float(TRUSTS[row]))
-        fitted.get_buffer("level").fill_(float(TRUSTS[row] * LEVELS[column]))
+        fitted.get_buffer("trust").fill_(trust)
+        fitted.get_buffer("level").fill_(trust * level_logit)
     return fitted
 
 
@@ -142,6 +155,12 @@ def rejection_lines(rows: Sequence[RejectionRow]) -> list[str]:
             f"| {row.name} | {row.scenes} | {row.people} | {before:.1f} | {after:.1f} | {pq}|"
         )
     return lines
+
+
+def _kept(one: Counted, trust: float) -> IntArray:
+    """Points that stay at each of LEVELS."""
+    sureness = np.sort(one.logits - one.doubts / trust)
+    return len(sureness) - np.searchsorted(sureness, LEVELS, side="right")
 
 
 def _doubts(policy: Policy, states: States) -> FloatArray:
