@@ -48,8 +48,8 @@ def predict(
         float | None,
         typer.Option(
             envvar="DPMO_MIN_SCORE",
-            help="People located with a lower score are left out, 0 to 1. Default: 0.5; with "
-            "--reject 0.27, and the policy decides on the doubtful.",
+            help="People located with a lower score are left out, 0 to 1. Default: 0.5, and with "
+            "--reject the policy may take those above 0.27 for people too.",
         ),
     ] = None,
     points: Annotated[

@@ -35,6 +35,7 @@ class Finder:
         locator_path: weights of the localiser; None takes the points that the dataset gives.
         device: where it computes.
         min_score: people located with a lower score are left out, 0 to 1, exclusive.
+        offered_score: but the selector may take those above this for people too.
         selector: moves the points, and may reject some.
         method: that the masks are made with.
         words: all this in a line that is another for other weights.
@@ -44,6 +45,7 @@ class Finder:
     locator_path: Path | None
     device: str
     min_score: float
+    offered_score: float
     selector: Selector
     method: Method
     words: str
@@ -72,12 +74,17 @@ class Finder:
         """
         logits = None
         if self.locator_path is not None:
-            threshold = float(np.log(self.min_score / (1 - self.min_score)))
+            threshold = float(np.log(self.offered_score / (1 - self.offered_score)))
             peaks = locate(image, self._locator, threshold=threshold)
             heads, logits = Heads(peaks.points_xy, locator_scores=peaks.scores), peaks.logits
         selection = self.selector.select(image, heads.points_xy, engine, self.method, pool, logits)
-        rejected = selection.rejected if selection.rejected.any() else None
-        return replace(heads, points_xy=selection.points_xy, rejected=rejected)
+        points_xy, rejected = selection.points_xy, selection.rejected
+        if heads.locator_scores is not None and logits is not None:
+            # Nobody ever took these for people: they need no row.
+            stays = ~rejected | (heads.locator_scores > self.min_score)
+            heads = replace(heads, locator_scores=heads.locator_scores[stays])
+            points_xy, rejected = points_xy[stays], rejected[stays]
+        return replace(heads, points_xy=points_xy, rejected=rejected if rejected.any() else None)
 
 
 def resolve_finder(
@@ -99,7 +106,7 @@ def resolve_finder(
         selector: one of SELECTORS.
         reject: whether its policy may reject points.
         min_score: people located with a lower score are left out, 0 to 1, exclusive; None is
-            MIN_SCORE, or lower where the policy is to decide on doubtful ones.
+            MIN_SCORE, and a policy that may reject decides on those a little below it too.
         points_given: whether the points are known, and nothing has to be located.
         locator, policy: the user's own weights; None takes the embedded ones.
 
@@ -123,17 +130,24 @@ def resolve_finder(
         chosen = Selector(selector, load_policy(path, spec.weights_sha256), reject)
         chooser += f" {sha256[:SHORT]}{', rejects' if reject else ''}"
         selects |= {"policy": str(path), "policy_sha256": sha256}
-    if min_score is None:
-        min_score = MIN_SCORE
-        if chosen.policy is not None and reject and chosen.policy.asks_locator:
-            min_score = OFFERED_SCORE
+    least = MIN_SCORE if min_score is None else min_score
+    offered = least
+    if min_score is None and chosen.policy is not None and reject and chosen.policy.asks_locator:
+        offered = OFFERED_SCORE
     locator_path = None
     words, config = "points of a file", dict[str, object]()
     if not points_given:
         locator_path = find_weights("locator", locator)
         sha256 = sha256_of(locator_path)
-        words = f"locator {sha256[:SHORT]}, score above {min_score!r}"
-        config = {"locator": str(locator_path), "locator_sha256": sha256, "min_score": min_score}
+        words = f"locator {sha256[:SHORT]}, score above {least!r}"
+        config = {"locator": str(locator_path), "locator_sha256": sha256, "min_score": least}
     return Finder(
-        locator_path, spec.device, min_score, chosen, method, words + chooser, config | selects
+        locator_path,
+        spec.device,
+        least,
+        offered,
+        chosen,
+        method,
+        words + chooser,
+        config | selects,
     )

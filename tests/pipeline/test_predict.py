@@ -285,29 +285,29 @@ def test_a_policy_of_the_user(
     assert record_of(tmp_path / "out")["config"]["reject"] is reject
 
 
+@pytest.mark.parametrize("level", [-0.04, 0.03])
 def test_a_fitted_policy_decides_on_doubtful_points(
-    predict: PREDICT, spec: EngineSpec, locator_file: Path, tmp_path: Path
+    level: float, predict: PREDICT, spec: EngineSpec, locator_file: Path, tmp_path: Path
 ) -> None:
-    """All that are offered have a row; the localiser's logit decides where it counts most."""
+    """The localiser's logit decides where it counts most; doubtful ones that go have no row."""
     policy = policy_file(
-        tmp_path / "p.safetensors", spec.weights_sha256, reject=0.0, fitted=(1e6, -0.04e6)
+        tmp_path / "p.safetensors", spec.weights_sha256, reject=0.0, fitted=(1e6, level * 1e6)
     )
-    options = ("--policy", policy, "--reject")
-    assert predict("out", *options, selector="rps").code == 0
+    assert predict("out", "--policy", policy, "--reject", selector="rps").code == 0
     rows = rows_of(tmp_path / "out")
     model = load_locator(locator_file)
-    offered = [
-        score
-        for number in range(3)
-        for score in locate(draw_people(number), model, threshold=OFFERED_LOGIT).scores
-    ]
-    np.testing.assert_allclose([row["locator_score"] for row in rows], offered, rtol=1e-6)
-    sure = 1 / (1 + np.exp(0.04))
-    assert min(offered) < sure < 0.5 < max(offered), "else nothing is tested"
-    assert [row["status"] == "rejected" for row in rows] == [score < sure for score in offered]
-    assert record_of(tmp_path / "out")["config"]["min_score"] == OFFERED_SCORE
+    offered = np.concatenate(
+        [locate(draw_people(n), model, threshold=OFFERED_LOGIT).scores for n in range(3)]
+    )
+    sure = 1 / (1 + np.exp(-level))
+    assert offered.min() < min(sure, 0.5) < max(sure, 0.5) < offered.max(), "else nothing is tested"
+    expected = offered[offered > min(sure, 0.5)]
+    np.testing.assert_allclose([row["locator_score"] for row in rows], expected, rtol=1e-6)
+    assert [row["status"] == "rejected" for row in rows] == (expected < sure).tolist()
+    assert any(row["status"] == "rejected" for row in rows) == (level > 0)
+    assert record_of(tmp_path / "out")["config"]["min_score"] == 0.5
     people = sum(people for people, _ in counts_of(tmp_path / "out").values())
-    assert people == sum(score > sure for score in offered)
+    assert people == (offered > sure).sum()
 
 
 def test_what_a_policy_is_offered(spec: EngineSpec, locator_file: Path, tmp_path: Path) -> None:
@@ -315,15 +315,16 @@ def test_what_a_policy_is_offered(spec: EngineSpec, locator_file: Path, tmp_path
     plain = policy_file(tmp_path / "p", spec.weights_sha256)
     fitted = policy_file(tmp_path / "f", spec.weights_sha256, fitted=(4.0, 1.0))
 
-    def offered(policy: Path, reject: bool, **options: Any) -> float:
-        return resolve_finder(
+    def scores(policy: Path, reject: bool, **options: Any) -> tuple[float, float]:
+        found = resolve_finder(
             spec, Method(), selector="rps", policy=policy, reject=reject, locator=locator_file,
             **options,
-        ).min_score  # fmt: skip
+        )  # fmt: skip
+        return found.min_score, found.offered_score
 
-    assert offered(fitted, True) == OFFERED_SCORE == 0.27
-    assert offered(fitted, False) == offered(plain, True) == offered(plain, False) == 0.5
-    assert offered(fitted, True, min_score=0.6) == 0.6
+    assert scores(fitted, True) == (0.5, OFFERED_SCORE) == (0.5, 0.27)
+    assert scores(fitted, False) == scores(plain, True) == scores(plain, False) == (0.5, 0.5)
+    assert scores(fitted, True, min_score=0.6) == (0.6, 0.6)
 
 
 def test_counts_agree_with_evaluate(
