@@ -91,6 +91,8 @@ class Policy(nn.Module):
         Returns:
             (n,) int64 indices; (n,) float64, the logit of rejecting less the candidate's.
         """
+        if not len(features):  # whose embedding has no channels
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
         with torch.inference_mode():
             logits = self(torch.from_numpy(features), torch.from_numpy(embedding)).numpy()
         chosen = logits[:, :-1].argmax(axis=1)

@@ -37,10 +37,12 @@ class Counted:
 
 def count_scenes(policy: Policy, scenes: Sequence[Measured]) -> list[Counted]:
     """What rejection is decided by, scene by scene."""
-    return [
-        Counted(_doubts(policy, one.located.states), one.located.states.located, people_of(one))
-        for one in scenes
-    ]
+    counted = []
+    for one in scenes:
+        states = one.located.states
+        _, doubts = policy.decide(states.features, states.embedding)
+        counted.append(Counted(doubts, states.located, people_of(one)))
+    return counted
 
 
 def people_of(one: Measured) -> int:
@@ -161,9 +163,3 @@ def _kept(one: Counted, trust: float) -> IntArray:
     """Points that stay at each of LEVELS."""
     sureness = np.sort(one.logits - one.doubts / trust)
     return len(sureness) - np.searchsorted(sureness, LEVELS, side="right")
-
-
-def _doubts(policy: Policy, states: States) -> FloatArray:
-    if not len(states):  # whose embedding has no channels
-        return np.zeros(0)
-    return policy.decide(states.features, states.embedding)[1]

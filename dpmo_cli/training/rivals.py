@@ -80,8 +80,6 @@ def chosen_by(policy: Policy, *, reject: bool) -> Choose:
     """The policy's likeliest action; without `reject` its likeliest candidate."""
 
     def choose(states: States) -> tuple[IntArray, NDArray[np.bool_]]:
-        if not len(states):  # whose embedding has no channels
-            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
         chosen, doubts = policy.decide(states.features, states.embedding)
         dropped = policy.rejects(doubts, states.located)
         return chosen, dropped if reject else np.zeros_like(dropped)

@@ -15,15 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dpmo_cli.datasets.base import Heads
-from dpmo_cli.errors import UsageError
-from dpmo_cli.masks.method import Method
 from dpmo_cli.outputs import atomic
 from dpmo_cli.outputs.validate import validate_run
-from dpmo_cli.pipeline.predict import resolve_finder
 from dpmo_cli.rps.locator import load_locator, locate
-from dpmo_cli.rps.policy import OFFERED_LOGIT, OFFERED_SCORE, Policy
-from dpmo_cli.sam.models import EngineSpec, resolve_engine
+from dpmo_cli.rps.policy import OFFERED_LOGIT, Policy
+from dpmo_cli.sam.models import EngineSpec
 from dpmo_cli.training.rps import write_policy
 from tests.conftest import Dpmo, FakeEngine, Outcome, draw_people, moments, tree
 from tests.outputs.samples import Row
@@ -40,11 +36,6 @@ OUTPUTS = {
 }
 WRITES = 7
 """Files of a run over one photo: its record, the manifest, 4 outputs, the run record."""
-
-
-@pytest.fixture
-def spec() -> EngineSpec:
-    return resolve_engine("nano", device="cpu")
 
 
 @pytest.fixture
@@ -310,23 +301,6 @@ def test_a_fitted_policy_decides_on_doubtful_points(
     assert people == (offered > sure).sum()
 
 
-def test_what_a_policy_is_offered(spec: EngineSpec, locator_file: Path, tmp_path: Path) -> None:
-    """Doubtful points only where a fitted policy may reject, and where nobody says otherwise."""
-    plain = policy_file(tmp_path / "p", spec.weights_sha256)
-    fitted = policy_file(tmp_path / "f", spec.weights_sha256, fitted=(4.0, 1.0))
-
-    def scores(policy: Path, reject: bool, **options: Any) -> tuple[float, float]:
-        found = resolve_finder(
-            spec, Method(), selector="rps", policy=policy, reject=reject, locator=locator_file,
-            **options,
-        )  # fmt: skip
-        return found.min_score, found.offered_score
-
-    assert scores(fitted, True) == (0.5, OFFERED_SCORE) == (0.5, 0.27)
-    assert scores(fitted, False) == scores(plain, True) == scores(plain, False) == (0.5, 0.5)
-    assert scores(fitted, True, min_score=0.6) == (0.6, 0.6)
-
-
 def test_counts_agree_with_evaluate(
     predict: PREDICT, dpmo: Dpmo, album: Path, tmp_path: Path
 ) -> None:
@@ -348,58 +322,3 @@ def test_a_folder_taken_over_by_another_dataset(
     assert dpmo("convert", "--root", album, "--out", "out", "--force").code == 0
     assert dpmo("validate", "out").code == 0
     assert not (tmp_path / "out/counts.csv").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        pytest.param({"selector": "best"}, "--selector best: unknown; use one of", id="unknown"),
-        pytest.param({"selector": "first", "reject": True}, "--reject needs a policy", id="reject"),
-        pytest.param(
-            {"selector": "score", "policy": Path("p")}, "--policy needs a policy", id="policy"
-        ),
-        pytest.param(
-            {"selector": "first", "points_given": True, "locator": Path("l")},
-            "--points and --locator exclude each other",
-            id="points and locator",
-        ),
-        pytest.param(
-            {"selector": "first", "locator": Path("none")}, "no such file of weights", id="missing"
-        ),
-    ],
-)
-def test_wrong_options(options: dict[str, Any], says: str, spec: EngineSpec) -> None:
-    with pytest.raises(UsageError, match=says):
-        resolve_finder(spec, Method(), **{"reject": False, "min_score": 0.5, **options})
-
-
-def test_words_tell_finders_apart(spec: EngineSpec, locator_file: Path, tmp_path: Path) -> None:
-    policy = policy_file(tmp_path / "p", spec.weights_sha256)
-    other = policy_file(tmp_path / "q", spec.weights_sha256, reject=-3.0)
-    plain: dict[str, Any] = {"selector": "first", "reject": False, "min_score": 0.5,
-                             "locator": locator_file}  # fmt: skip
-    ways = [
-        plain,
-        {**plain, "min_score": 0.25},
-        {**plain, "min_score": 0.2500000001},
-        {**plain, "selector": "score"},
-        {**plain, "locator": None, "points_given": True},
-        {**plain, "selector": "rps", "policy": policy},
-        {**plain, "selector": "rank", "policy": policy},
-        {**plain, "selector": "rps", "policy": other},
-        {**plain, "selector": "rps", "policy": policy, "reject": True},
-    ]
-    words = [resolve_finder(spec, Method(), **way).words for way in ways]
-    assert len(set(words)) == len(ways)
-    assert words == [resolve_finder(spec, Method(), **way).words for way in ways]
-
-
-def test_known_points_are_kept_as_they_are(spec: EngineSpec) -> None:
-    finder = resolve_finder(
-        spec, Method(), selector="first", reject=False, min_score=0.5, points_given=True
-    )
-    heads = Heads(np.array([[3.0, 4.0], [-1.0, 2.0]]), locator_scores=np.array([0.5, 7.0]))
-    found = finder.find(draw_people(0), heads, FakeEngine())
-    np.testing.assert_array_equal(found.points_xy, heads.points_xy)
-    assert found.locator_scores is heads.locator_scores
-    assert found.rejected is None

@@ -158,10 +158,12 @@ def test_the_command(dpmo: Dpmo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             }
 
     spec: Any = type("Spec", (), {"weights_sha256": NETWORK})
-    ready: Any = train_rps.Ready(Gatherer(), spec)  # type: ignore[arg-type]
+    gatherer: Any = Gatherer()
+    ready = train_rps.Ready(gatherer, spec)
     monkeypatch.setattr(train_rps, "_prepare", lambda *args, **options: ready)
     policy = Policy(2).eval()
-    torch.nn.init.zeros_(policy.score[-1].weight)  # type: ignore[arg-type]
+    last: Any = policy.score[-1]
+    torch.nn.init.zeros_(last.weight)
     write_policy(policy, tmp_path / "mine.safetensors", NETWORK)
     (tmp_path / "out").mkdir()
     command = ("train", "rejection", "--policy", "mine.safetensors", "--data", ".", "--root", ".")
