@@ -182,6 +182,19 @@ def test_without_a_mouse(page: Page) -> None:
     assert Counter(one.source for one in page.decided(51)) == {"page": 2, "grid": 49}
 
 
+def test_a_button_that_nobody_sees_takes_no_keys(page: Page) -> None:
+    """Between the help's end and the next frame the focus is still on its button."""
+    page.keys("4")
+    took = page.script(
+        "const help = document.getElementById('help'); help.showModal(); help.close();"
+        "const button = document.activeElement;"
+        "button.dispatchEvent(new KeyboardEvent('keydown', {key: ' ', bubbles: true}));"
+        "return button.textContent"
+    )
+    assert took == "Close"
+    page.drafted()
+
+
 def test_all_that_can_be_pressed_has_a_name(page: Page) -> None:
     page.keys("g")
     cells(page)

@@ -260,8 +260,10 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const { target } = event;
-  // Buttons are pressed by Enter and Space; crops are marked by Space and opened by Enter.
-  const onButton = target.matches?.("button") && !target.matches(".cell") && (event.key === "Enter" || event.key === " ");
+  // Buttons are pressed by Enter and Space, unless nobody sees them: the help's keeps the focus until
+  // the frame after its end. Crops are marked by Space and opened by Enter.
+  const pressed = target.matches?.("button") && !target.matches(".cell") && target.checkVisibility();
+  const onButton = pressed && (event.key === "Enter" || event.key === " ");
   if (onButton || $("filter").contains(target)) return;
   if (view === "one" && event.key.startsWith("Arrow") && !target.matches?.("input") && one.moveCross(event)) {
     event.preventDefault();
