@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
 
 from dpmo_cli.geometry.points import FloatArray, IntArray
 
@@ -21,8 +22,8 @@ def fitted_size(size_hw: tuple[int, int], frame_px: int) -> tuple[int, int]:
     return max(1, int(size_hw[0] * scale + 0.5)), max(1, int(size_hw[1] * scale + 0.5))
 
 
-def _bilinear(source: int, target: int) -> NDArray[np.float64]:
-    """Bilinear resize of one axis as a (target, source) matrix.
+def _bilinear(source: int, target: int) -> csr_array:
+    """Bilinear resize of one axis as a (target, source) float64 matrix of two cells a row.
 
     Half-pixel centres, edge values repeated, no antialiasing, positions in float32: as
     `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
@@ -34,11 +35,9 @@ def _bilinear(source: int, target: int) -> NDArray[np.float64]:
     low = np.minimum(centre.astype(np.int64), source - 1)
     high = np.minimum(low + 1, source - 1)
     upper = (centre - low.astype(np.float32)).clip(0, 1).astype(np.float64)
-    matrix = np.zeros((target, source))
-    rows = np.arange(target)
-    np.add.at(matrix, (rows, low), 1 - upper)
-    np.add.at(matrix, (rows, high), upper)
-    return matrix
+    places = np.tile(np.arange(target), 2), np.concatenate([low, high])
+    values = np.concatenate([1 - upper, upper])
+    return coo_array((values, places), shape=(target, source)).tocsr()
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def composed_axis(cells: int, frame_px: int, valid_px: int, pixels: int) -> Axis
     Source: `segment_anything.modeling.Sam.postprocess_masks`.
     """
     up = _bilinear(cells, frame_px)[:valid_px]
-    weights = (_bilinear(valid_px, pixels) @ up).astype(np.float32)
+    weights = (_bilinear(valid_px, pixels) @ up).astype(np.float32).toarray()
     used = weights != 0
     last = cells - np.argmax(used[:, ::-1], axis=1)
     return Axis(weights, np.argmax(used, axis=1), last)

@@ -14,6 +14,8 @@ the operations. It is the same function up to rounding, with segment-anything's 
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Sequence
 from typing import cast
 
@@ -43,6 +45,7 @@ class FactoredDecoder:
         self._final = cast(Attention, transformer.final_attn_token_to_image)
         self._norm_final = transformer.norm_final_attn
         self._upscaling = Upscaling(decoder.output_upscaling)
+        self._rooms = _Rooms()
         if len(self._blocks) != 2:
             raise ValueError(f"a decoder of {len(self._blocks)} blocks; SAM's have two")
         place = position[0].flatten(1).T
@@ -114,7 +117,8 @@ class FactoredDecoder:
         decoder = self._decoder
         learned = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([learned.expand(len(sparse), -1, -1), sparse], dim=1)
-        state = _State(shared, tokens, self._stages, self._constants, self._blocks[-1].norm4.bias)
+        behind = self._blocks[-1].norm4.bias
+        state = _State(shared, tokens, self._stages, self._constants, behind, self._rooms)
         queries = tokens
         for index, block in enumerate(self._blocks):
             queries = _ask(block, queries, tokens)
@@ -150,6 +154,27 @@ def _ask(block: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor) -> Tensor
     return asked
 
 
+class _Rooms(threading.local):
+    """Arrays that the calls of a thread use one after the other.
+
+    Made anew for each call, such large ones leave holes in a processor's memory between which
+    others no longer fit, so that it grows. An accelerator's allocator keeps them by itself.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Room of a shape, whatever it holds, until the next call."""
+        if not like.is_cpu:
+            return like.new_empty(shape)
+        needed = math.prod(shape)
+        held = self._held.get(name)
+        if held is None or held.numel() < needed:
+            held = self._held[name] = like.new_empty(needed)
+        return held[:needed].view(shape)
+
+
 class _State:
     """The image tokens of N prompts, as factors.
 
@@ -164,6 +189,7 @@ class _State:
         stages: Sequence[Stage],
         constants: Sequence[Tensor],
         behind: Tensor,
+        rooms: _Rooms,
     ) -> None:
         count, length, width = tokens.shape
         self._shared = shared
@@ -174,10 +200,11 @@ class _State:
         self._step = self._heads * length
         # Of two blocks, and the constant of the second.
         rows = 2 * self._step + 1
-        self._weights = tokens.new_empty(rows, count, len(shared.basis))
-        self._vectors = tokens.new_empty(count, rows, width)
+        weights = (rows, count, len(shared.basis))
+        self._weights = rooms.take("weights", weights, tokens)
+        self._vectors = rooms.take("vectors", (count, rows, width), tokens)
         # Used over and over, they stay in the processor's cache.
-        self._rooms = tokens.new_empty(2, self._weights[: self._step].numel())
+        self._rooms = rooms.take("steps", (2, self._weights[: self._step].numel()), tokens)
         self._rows = 0
         self._factor: Tensor | None = None
         self._told: list[Tensor] = []
