@@ -17,7 +17,10 @@ Masks = Annotated[
 ]
 MaskLoss = Annotated[
     list[str] | None,
-    typer.Option(help="foreground, background, ownership, all or none; may be repeated."),
+    typer.Option(
+        help="foreground, background, ownership, all three, none, or likelihood (of the locator); "
+        "may be repeated."
+    ),
 ]
 MaskShape = Annotated[
     str, typer.Option(help="What stands for the masks: mask, disc, half-disc or gaussian.")
@@ -111,7 +114,7 @@ def _train_counter(
         rate_trunk=plain.rate_trunk * rate,
         rate_rest=plain.rate_rest * rate,
         seed=seed,
-        mask_losses=terms_of(mask_loss or ()),
+        mask_losses=terms_of(mask_loss or (), [model]),
         mask_weight=mask_weight,
         mask_shape=mask_shape,
         masks=tuple(known.values()),
@@ -199,8 +202,8 @@ def compare_command(
     mask_loss: Annotated[
         list[str] | None,
         typer.Option(
-            help="As for `train locator`, a run each, or terms joined by +; may be repeated; all "
-            "five if none."
+            help="As for `train locator`, a run each, or terms joined by +; may be repeated; "
+            "each term, all and none if none."
         ),
     ] = None,
     mask_shape: Annotated[
@@ -233,12 +236,12 @@ def compare_command(
     from dpmo_cli.sam.trunk import TRUNKS
     from dpmo_cli.sam.weights import sha256_of
     from dpmo_cli.training.compare import TASKS, plan_trials, run_trials
-    from dpmo_cli.training.counter import MASK_LOSSES, CounterTraining
+    from dpmo_cli.training.counter import ALL, NONE, TERMS, CounterTraining
 
     if trunk not in TRUNKS:
         raise UsageError(f"--trunk {trunk}: unknown; use one of {', '.join(TRUNKS)}")
     trials = plan_trials(
-        model or list(TASKS), mask_loss or list(MASK_LOSSES), mask_shape or ["mask"],
+        model or list(TASKS), mask_loss or [*TERMS, ALL, NONE], mask_shape or ["mask"],
         seed or [0, 1, 2],
     )  # fmt: skip
     plain = CounterTraining()

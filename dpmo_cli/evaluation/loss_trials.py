@@ -27,7 +27,8 @@ class TrialResult:
     """What one training counts in I images.
 
     Attributes:
-        dataset, model, shape, loss, seed: which one it is.
+        dataset, model, shape, loss, seed: which one it is; the loss tells a
+            weight that was given.
         setting: all that its rivals must share with it, as text.
         images: names.
         true: (I,) float64 people.
@@ -81,7 +82,7 @@ def read_trials(out: Path) -> list[TrialResult]:
         InputError: one can't be read.
     """
     found = []
-    for path in sorted(out.glob(f"*/{RESULT_FILE}")):
+    for path in sorted(out.glob(f"**/{RESULT_FILE}")):
         try:
             found.append(_result(json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -128,13 +129,15 @@ def _result(document: dict[str, Any]) -> TrialResult:
     true = np.array(document["true"], dtype=np.float64)
     if counts.shape != (len(true), len(document["levels"])) or len(document["images"]) != len(true):
         raise ValueError("counts do not go with the images")
-    own = ("seed", "mask_losses", "mask_shape")
+    own = ("seed", "mask_losses", "mask_shape", "mask_weight")
+    weight = document["settings"].get("mask_weight")
+    weighed = "" if weight is None or document["loss"] == NONE else f" x {weight:g}"
     setting = {name: value for name, value in document["settings"].items() if name not in own}
     return TrialResult(
         dataset=document["dataset"],
         model=document["model"],
         shape=document["shape"],
-        loss=document["loss"],
+        loss=document["loss"] + weighed,
         seed=document["seed"],
         setting=json.dumps(setting, sort_keys=True),
         images=tuple(document["images"]),

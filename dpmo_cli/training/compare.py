@@ -16,6 +16,7 @@ from dpmo_cli.outputs.atomic import write_text
 from dpmo_cli.sam.checkpoint import load_state_dict
 from dpmo_cli.training.counter import (
     ALL,
+    LIKELIHOOD,
     MASK_LOSSES,
     NONE,
     TERMS,
@@ -47,18 +48,23 @@ class Trial:
         )
 
 
-def terms_of(losses: Sequence[str]) -> tuple[str, ...]:
+def terms_of(losses: Sequence[str], models: Sequence[str] = ()) -> tuple[str, ...]:
     """The mask terms that some of MASK_LOSSES name, several by a plus; each once and in order.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: an unknown name, or a loss that one of the models can't learn by.
     """
     names = [name for loss in losses for name in loss.split("+")]
     for name in names:
         if name not in MASK_LOSSES:
             known = ", ".join(MASK_LOSSES)
             raise UsageError(f"--mask-loss {name}: unknown; use one of {known}")
-    return tuple(name for name in TERMS if ALL in names or name in names)
+    terms = tuple(name for name in TERMS if ALL in names or name in names)
+    if LIKELIHOOD not in names:
+        return terms
+    if DENSITY.name in models:
+        raise UsageError(f"--mask-loss {LIKELIHOOD}: is of maps of logits; use {LOCATOR.name}")
+    return (*terms, LIKELIHOOD)
 
 
 def plan_trials(
@@ -73,7 +79,7 @@ def plan_trials(
         for value in values:
             if value not in known:
                 raise UsageError(f"--{option} {value}: unknown; use one of {', '.join(known)}")
-    terms_of(losses)
+    terms_of(losses, models)
     trials = [
         Trial(model, loss, MASK if loss == NONE else shape, seed)
         for model, seed, shape, loss in product(models, seeds, shapes, losses)

@@ -32,7 +32,9 @@ SAY_EVERY = 50
 ALL = "all"
 NONE = "none"
 TERMS = MaskTerms._fields
-MASK_LOSSES = (*TERMS, ALL, NONE)
+LIKELIHOOD = "likelihood"
+MASK_LOSSES = (*TERMS, LIKELIHOOD, ALL, NONE)
+"""`all` are the three terms, of which the likelihood is another form."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class CounterTraining:
         crop: side of a crop in px, a multiple of 32.
         rate_trunk, rate_rest: learning rates.
         seed: of all chance.
-        mask_losses: of TERMS, those that are added to the model's own loss.
+        mask_losses: of TERMS and LIKELIHOOD, those that are added to the model's own loss.
         mask_weight: of each of them; None for what suits the model.
         mask_shape: one of `crowd_masks.SHAPES`.
         masks: for each converted folder that is trained on, what its masks are, hashed.
@@ -101,9 +103,9 @@ class Task(Generic[Network, StepBatch]):
 
 
 def weighted_terms(mass: Tensor, regions: Regions, names: Sequence[str]) -> Tensor:
-    """Sum of the mask terms of these names, in people per person."""
+    """Sum of the mask terms of these names, in people per person; nothing of none."""
     terms = mask_terms(mass, regions)._asdict()
-    return torch.stack([terms[name] for name in names]).sum()
+    return sum((terms[name] for name in names if name in terms), mass.new_zeros(()))
 
 
 def start_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from dpmo_cli.evaluation.matching import count_matches
 from dpmo_cli.rps.locator import Locator, find_peaks, locate, logit_map
-from dpmo_cli.training.counter import CounterTraining, Task, weighted_terms
+from dpmo_cli.training.counter import LIKELIHOOD, CounterTraining, Task, weighted_terms
 from dpmo_cli.training.crowds import Batch, Crowd, locator_batch
-from dpmo_cli.training.mask_losses import mass_of_logits
-from dpmo_cli.training.p2r import p2r_loss
+from dpmo_cli.training.mask_losses import likelihood, mass_of_logits
+from dpmo_cli.training.p2r import POSITIVE_WEIGHT, p2r_loss
 
 MATCH_RADII_PX = (4, 8)
 THRESHOLD_STEP = 0.05
@@ -131,6 +132,9 @@ def batch_loss(model: Locator, batch: Batch, settings: CounterTraining) -> Tenso
         return loss
     regions = batch.regions.to(device, non_blocking=True)
     terms = weighted_terms(mass_of_logits(logits), regions, settings.mask_losses)
+    if LIKELIHOOD in settings.mask_losses:
+        # P2R's weight of people is in its logits: they are the odds times it.
+        terms = terms + likelihood(logits - math.log(POSITIVE_WEIGHT), regions)
     # As P2R's loss is, in parts of the cells: a crowd of more people weighs more.
     share = len(regions.people) / logits.numel()
     factor = MASK_WEIGHT if settings.mask_weight is None else settings.mask_weight

@@ -13,6 +13,10 @@ the own mask. So that spread, which `dpmo export --format density` writes, has n
 background error at any resolution, however many heads share a cell. With Gaussians for masks the
 division is the posterior of the Bayesian loss (Ma et al., ICCV 2019).
 
+`likelihood` says the same of a map of logits in one term: how unlikely it is that on each mask just
+one cell is a person, and none elsewhere. Where a network is unsure, the three terms pull it to
+what is more likely, so that it counts less than there is; this one leaves it at the probability.
+
 The formulas are ours: those of the paper are not public.
 """
 
@@ -23,6 +27,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 NOT_COUNTED = -1
 """The label of pixels about which nothing is known: padding, people without a mask."""
@@ -234,6 +239,30 @@ def ownership(mass: Tensor, regions: Regions) -> Tensor:
     """
     weight = regions.foreign * regions.weight[regions.mask]
     return (_on_masks(mass, regions) * weight).sum() / _masks(regions)
+
+
+def likelihood(logits: Tensor, regions: Regions) -> Tensor:
+    """Mean over the masks of -log P(one cell on it is a person, and nobody is elsewhere); a scalar.
+
+    Cells are people independently of each other, with the probabilities of their logits. A cell
+    that masks divide is on each with its part. What lies nearer to others says nothing here.
+
+    Args:
+        logits: (B, h, w) of any precision; sums are taken in float32 at least.
+        regions: of the same batch; on a mask of n people n cells are.
+    """
+    cells = _checked(logits, regions).flatten()
+    nobody = functional.softplus(cells)
+    on_masks = nobody[regions.cell] * regions.part * regions.weight[regions.mask]
+    # The sum of the odds of each mask; its largest logit is taken out, so that none overflows.
+    odds = cells[regions.cell] + regions.part.log()
+    most = odds.detach().new_full((len(regions.people),), -torch.inf)
+    most = most.scatter_reduce(0, regions.mask, odds.detach(), "amax")
+    scaled = torch.zeros_like(most).index_add(0, regions.mask, (odds - most[regions.mask]).exp())
+    held = regions.weight > 0
+    somebody = (most[held] + scaled[held].log()) * regions.people[held] * regions.weight[held]
+    elsewhere = (nobody * regions.ground.flatten()).sum()
+    return (elsewhere + on_masks.sum() - somebody.sum()) / _masks(regions)
 
 
 def nearest_labels(points: Sequence[Tensor], size_hw: tuple[int, int], cell_px: int = 1) -> Tensor:

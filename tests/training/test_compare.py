@@ -59,6 +59,7 @@ def test_the_plan() -> None:
         (["background", "background"], ("background",)),
         (["ownership+background"], ("background", "ownership")),
         (["none", "ownership+all"], TERMS),
+        (["likelihood", "background"], ("background", "likelihood")),
     ],
 )
 def test_the_terms(names: list[str], terms: tuple[str, ...]) -> None:
@@ -71,6 +72,7 @@ def test_the_terms(names: list[str], terms: tuple[str, ...]) -> None:
         ((["resnet"], ["all"], ["mask"], [0]), "--model resnet: unknown; use one of locator"),
         ((["locator"], ["iou"], ["mask"], [0]), "--mask-loss iou: unknown; use one of foreground"),
         ((["locator"], ["all+iou"], ["mask"], [0]), "--mask-loss iou: unknown; use one of"),
+        ((["density"], ["likelihood"], ["mask"], [0]), "likelihood: is of maps of logits; use loc"),
         ((["locator"], ["all"], ["box"], [0]), "--mask-shape box: unknown; use one of mask"),
     ],
 )

@@ -21,6 +21,7 @@ from dpmo_cli.training.mask_losses import (
     foreground,
     labels_of_masks,
     labels_of_rles,
+    likelihood,
     mask_terms,
     mass_of_logits,
     nearest_labels,
@@ -31,7 +32,8 @@ from dpmo_cli.training.mask_losses import (
 )
 
 Loss = Callable[[Tensor, Regions], Tensor]
-LOSSES: tuple[Loss, ...] = (foreground, background, ownership)
+TERMS: tuple[Loss, ...] = (foreground, background, ownership)
+LOSSES = (*TERMS, likelihood)
 
 
 def crowd(people: int, size_hw: tuple[int, int], seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -95,6 +97,37 @@ def test_ownership_by_hand() -> None:
     # The others see nothing wrong: each mask holds one.
     assert float(foreground(mass, regions)) == pytest.approx(0.0, abs=1e-6)
     assert float(background(mass, regions)) == 0.0
+
+
+def test_likelihood_by_hand() -> None:
+    """A mask of two cells, one beside both, one of which nothing is known."""
+    chances = torch.tensor([[[0.2, 0.5, 0.1, 0.9]]])
+    logits = torch.logit(chances)
+    one = 0.2 * 0.5 + 0.8 * 0.5
+    found = likelihood(logits, regions_of(row(1, 1, 0, -1)))
+    assert float(found) == pytest.approx(-np.log(one * 0.9), rel=1e-5)
+    # Two on one mask that fills both cells, though the order of the two counts twice.
+    two = regions_of(row(1, 1, 0, -1), people=torch.tensor([2.0]))
+    odds = 0.2 / 0.8 + 0.5 / 0.5
+    nobody = 0.8 * 0.5 * 0.9
+    assert float(likelihood(logits, two)) == pytest.approx(-np.log(odds**2 * nobody), rel=1e-5)
+
+
+def test_likelihood_is_least_at_the_probability() -> None:
+    """Of ten places alike, three have somebody: the three terms pull to nobody at all."""
+    logit = torch.zeros((), requires_grad=True)
+    labels = torch.zeros((1, 1, 10), dtype=torch.int64)
+    labels[0, 0, :3] = torch.arange(1, 4)
+    regions = regions_of(labels)
+    optimiser = torch.optim.SGD([logit], lr=0.5)
+    for _ in range(300):
+        optimiser.zero_grad()
+        likelihood(logit.expand(1, 1, 10), regions).backward()
+        optimiser.step()
+    assert float(logit.detach().sigmoid()) == pytest.approx(0.3, abs=1e-3)
+    terms = mask_terms(logit.detach().sigmoid().expand(1, 1, 10), regions)
+    nothing = mask_terms(torch.zeros((1, 1, 10)), regions)
+    assert terms.foreground + terms.background > nothing.foreground + nothing.background
 
 
 def test_a_cell_that_both_share_is_not_another_s() -> None:
@@ -204,7 +237,7 @@ def test_no_term_is_another() -> None:
     points, labels = crowd(20, (32, 32))
     regions = regions_of_crowd(points, labels)
     mass = torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(1))
-    flat = torch.stack([gradient(loss, mass, regions).flatten() for loss in LOSSES])
+    flat = torch.stack([gradient(loss, mass, regions).flatten() for loss in TERMS])
     unit = flat / flat.norm(dim=1, keepdim=True)
     assert (unit @ unit.T - torch.eye(3)).abs().max() < 0.9
 
@@ -259,6 +292,20 @@ def test_a_batch_is_the_mean_over_all_its_people() -> None:
         assert float(loss(mass, batch)) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("far", [-200.0, 200.0])
+def test_likelihood_of_sure_maps(dtype: torch.dtype, far: float) -> None:
+    """Wherever a map is sure, right or wrong, there are a loss and gradients that are numbers."""
+    points, labels = crowd(20, (32, 32))
+    regions = regions_of_crowd(points, labels, 4, weight=torch.arange(20) % 3 / 2)
+    logits = torch.full((1, 8, 8), far, dtype=dtype, requires_grad=True)
+    found = likelihood(logits, regions)
+    found.backward()
+    assert torch.isfinite(found)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
 @pytest.mark.parametrize("people", [0, 1, 5000])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(people: int, dtype: torch.dtype) -> None:
@@ -269,7 +316,7 @@ def test_half_precision(people: int, dtype: torch.dtype) -> None:
     mass = torch.rand(1, *size, generator=torch.Generator().manual_seed(5)).to(dtype)
     single = mask_terms(mass.float(), regions)
     assert values(mask_terms(mass, regions)) == values(single)
-    for loss, value in zip(LOSSES, single, strict=True):
+    for loss, value in zip(TERMS, single, strict=True):
         assert value.dtype == torch.float32
         found = gradient(loss, mass, regions)
         assert found.dtype == dtype
