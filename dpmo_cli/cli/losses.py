@@ -31,10 +31,10 @@ def losses_command(
 ) -> None:
     """Compare trainings with mask losses and without, on validation images.
 
-    Figures are means over the seeds. The second line of each is the change against the training
-    without masks on the same seeds, with a 95 % interval by resampling the images, paired: an
-    interval that holds zero shows nothing. "Fitted" counts at the level, threshold or factor,
-    that is best for the other half of the images.
+    Figures are means over the seeds. The lines below tell the change against the training without
+    masks, and with another shape that against masks, on the same seeds, with a 95 % interval by
+    resampling the images, paired: an interval that holds zero shows nothing. "Fitted" counts at
+    the level, threshold or factor, that is best for the other half of the images.
     """
     print_losses(out, as_json=json)
 
@@ -60,10 +60,10 @@ def _lines(row: LossRow) -> list[str]:
     names = [column for column in _COLUMNS if column[1] in row.figures]
     head = f"{row.dataset}, {row.model}, {row.loss} with {row.shape}, {seeds}: "
     lines = [head + ", ".join(f"{t} {row.figures[n].value:.{d}f}" for t, n, d in names)]
-    if row.gains is not None:
-        lines.append(
-            "  against none: " + ", ".join(f"{t} {_change(row.gains[n], d)}" for t, n, d in names)
-        )
+    for words, changes in (("none", row.gains), ("the masks themselves", row.over_masks)):
+        if changes is not None:
+            told = (f"{t} {_change(changes[n], d)}" for t, n, d in names)
+            lines.append(f"  against {words}: " + ", ".join(told))
     return lines
 
 

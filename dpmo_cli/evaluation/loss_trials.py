@@ -18,7 +18,7 @@ from dpmo_cli.outputs.findings import one_line
 
 RESULT_FILE = "result.json"
 VERSION = 1
-NONE = "none"
+NONE, MASK = "none", "mask"
 SAMPLES = 2000
 
 
@@ -63,6 +63,8 @@ class LossRow:
             and `f1@4`, `f1@8` of models that give points.
         gains: by name, what the training without masks has more, over the seeds that both have;
             None where there is none, or for that training itself.
+        over_masks: by name, what a training with another shape has more than that with the masks
+            themselves and the same loss; None where there is none.
     """
 
     dataset: str
@@ -72,6 +74,7 @@ class LossRow:
     seeds: int
     figures: dict[str, Figure]
     gains: dict[str, Figure] | None
+    over_masks: dict[str, Figure] | None
 
 
 def read_trials(out: Path) -> list[TrialResult]:
@@ -106,20 +109,29 @@ def compare_trials(trials: Sequence[TrialResult], seed: int = 0) -> Iterator[Los
         if len(images) > 1:
             raise UsageError(f"the runs of {model} on {dataset} counted different images")
         weights = draw_weights(len(images.pop()), SAMPLES, seed)
-        without = next((runs for (_, loss), runs in ways.items() if loss == NONE), None)
+        without = next((runs for (_, loss), runs in ways.items() if loss == NONE), [])
         for (shape, loss), runs in ways.items():
             figures = _values(runs, weights)
-            gains = None
-            if without is not None and loss != NONE:
-                both = {one.seed for one in runs} & {one.seed for one in without}
-                if both:
-                    own = _values([one for one in runs if one.seed in both], weights)
-                    plain = _values([one for one in without if one.seed in both], weights)
-                    gains = {name: _figure(own[name] - plain[name]) for name in own}
+            masked = ways.get((MASK, loss), []) if shape != MASK else []
             yield LossRow(
                 dataset, model, shape, loss, len(runs),
-                {name: _figure(value) for name, value in figures.items()}, gains,
+                {name: _figure(value) for name, value in figures.items()},
+                _changes(runs, without if loss != NONE else [], weights),
+                _changes(runs, masked, weights),
             )  # fmt: skip
+
+
+def _changes(
+    runs: Sequence[TrialResult], others: Sequence[TrialResult], weights: FloatArray
+) -> dict[str, Figure] | None:
+    """What runs have more than others of the same seeds; None where no seed is the same."""
+    both = {one.seed for one in runs} & {one.seed for one in others}
+    if not both:
+        return None
+    own, other = (
+        _values([one for one in part if one.seed in both], weights) for part in (runs, others)
+    )
+    return {name: _figure(own[name] - other[name]) for name in own}
 
 
 def _result(document: dict[str, Any]) -> TrialResult:

@@ -59,6 +59,30 @@ def test_gains_are_paired(tmp_path: Path) -> None:
     assert row.figures["mae"].low < 20 < row.figures["mae"].high
 
 
+def test_other_shapes_are_compared_with_the_masks(tmp_path: Path) -> None:
+    write(tmp_path, "none", 0, levels(11, 20, 30, 40))
+    write(tmp_path, "all", 0, levels(12, 20, 30, 40))
+    write(tmp_path / "disc", "all", 0, levels(16, 20, 30, 40), shape="disc")
+    rows = {(row.loss, row.shape): row for row in compare_trials(read_trials(tmp_path))}
+    assert rows["none", "mask"].over_masks is rows["all", "mask"].over_masks is None
+    disc = rows["all", "disc"]
+    assert disc.over_masks is not None
+    assert disc.gains is not None
+    assert (disc.gains["mae"].value, disc.over_masks["mae"].value) == (5 / 4, 4 / 4)
+
+
+def test_other_weights_are_compared_with_none(tmp_path: Path) -> None:
+    write(tmp_path, "none", 0, levels(11, 20, 30, 40))
+    write(tmp_path, "all", 0, levels(12, 20, 30, 40))
+    weighed = {"steps": 5, "seed": 0, "mask_losses": ["all"], "mask_weight": 0.1}
+    write(tmp_path / "weight", "all", 0, levels(10, 20, 30, 40), settings=weighed)
+    gains = {row.loss: row.gains for row in compare_trials(read_trials(tmp_path))}
+    assert gains["none"] is None
+    assert gains["all"] is not None
+    assert gains["all x 0.1"] is not None
+    assert gains["all x 0.1"]["mae"].value == -1 / 4
+
+
 def test_levels_are_fitted_on_other_images(tmp_path: Path) -> None:
     """At half the level the first and third image are right, at twice the others."""
     counts = [[10.0, 0, 99], [99, 0, 20], [30, 0, 99], [99, 0, 40]]
