@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.outputs.atomic import atomic_path, write_bytes
 
 
 class Part(Protocol):
@@ -46,11 +47,13 @@ def save_checkpoint(
         step: steps done.
         settings: what the run began with, plain values.
         parts: by the name under which each is kept.
+
+    Raises:
+        OutputError: it can't be written.
     """
-    partial = path.with_suffix(".partial")
     state = {name: part.state_dict() for name, part in parts.items()}
-    torch.save({**state, "step": step, "settings": dict(settings)}, partial)
-    partial.replace(path)
+    with atomic_path(path) as partial:
+        torch.save({**state, "step": step, "settings": dict(settings)}, partial)
 
 
 def load_checkpoint(
@@ -92,9 +95,8 @@ def export_weights(model: nn.Module, path: Path) -> Path:
         name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in model.state_dict().items()
     }
-    partial = path.with_suffix(".partial")
-    save_file(state, partial)
-    partial.replace(path)
+    # As bytes: safetensors' own files are for their owner alone.
+    write_bytes(path, save(state))
     return path
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from dpmo_cli.evaluation.summary import Figure
 from dpmo_cli.masks.method import Method
-from dpmo_cli.outputs.atomic import atomic_path
+from dpmo_cli.outputs.atomic import atomic_path, write_bytes
 from dpmo_cli.rps.policy import Policy
 from dpmo_cli.sam.engine import SamEngine
 from dpmo_cli.training.policies import EXACT, GRPO, RANK, PolicyTraining, train_policy
@@ -128,8 +128,7 @@ def write_policy(policy: Policy, path: Path, weights_sha256: str) -> None:
     state = {
         name: value.detach().float().contiguous() for name, value in policy.state_dict().items()
     }
-    with atomic_path(path) as partial:
-        save_file(state, partial, metadata={"network": weights_sha256})
+    write_bytes(path, save(state, metadata={"network": weights_sha256}))
 
 
 def write_curves(curves: Sequence[Curve], out: Path) -> None:

@@ -35,6 +35,14 @@ def test_it_comes_back(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+def test_weights_are_for_all_who_may_read(tmp_path: Path) -> None:
+    """Files of safetensors itself are for their owner alone."""
+    plain = tmp_path / "plain"
+    plain.touch()
+    path = export_weights(nn.Linear(2, 3), tmp_path / "weights.safetensors")
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
 def test_without_one_it_begins(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "checkpoint.pt", SETTINGS, {}, "cpu") == 0
 
