@@ -131,9 +131,10 @@ def batch_loss(model: Locator, batch: Batch, settings: CounterTraining) -> Tenso
     if batch.regions is None or not settings.mask_losses:
         return loss
     regions = batch.regions.to(device, non_blocking=True)
-    terms = weighted_terms(mass_of_logits(logits), regions, settings.mask_losses)
+    # P2R's weight of people is in its logits: as they are, they tell half as many people too many.
+    mass = mass_of_logits(logits, POSITIVE_WEIGHT)
+    terms = weighted_terms(mass, regions, settings.mask_losses)
     if LIKELIHOOD in settings.mask_losses:
-        # P2R's weight of people is in its logits: they are the odds times it.
         terms = terms + likelihood(logits - math.log(POSITIVE_WEIGHT), regions)
     # As P2R's loss is, in parts of the cells: a crowd of more people weighs more.
     share = len(regions.people) / logits.numel()

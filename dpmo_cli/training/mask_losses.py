@@ -22,6 +22,7 @@ The formulas are ours: those of the paper are not public.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -75,12 +76,17 @@ class MaskTerms(NamedTuple):
     ownership: Tensor
 
 
-def mass_of_logits(logits: Tensor) -> Tensor:
+def mass_of_logits(logits: Tensor, positive_weight: float = 1.0) -> Tensor:
     """Expected people of each cell of a map of logits: their probabilities, in single precision.
 
     ReLU, which the sister paper's code takes, has no gradient where a person is missed.
+
+    Args:
+        logits: of any shape.
+        positive_weight: how much more people weigh than other cells in the entropy that the logits
+            learn by. So many times too large are the odds that they tell.
     """
-    return torch.sigmoid(logits.to(_precise(logits)))
+    return torch.sigmoid(logits.to(_precise(logits)) - math.log(positive_weight))
 
 
 def regions_of(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dpmo_cli.geometry.rle import frame_rle
 from dpmo_cli.training import mask_losses
@@ -97,6 +98,21 @@ def test_ownership_by_hand() -> None:
     # The others see nothing wrong: each mask holds one.
     assert float(foreground(mass, regions)) == pytest.approx(0.0, abs=1e-6)
     assert float(background(mass, regions)) == 0.0
+
+
+def test_mass_of_weighted_logits() -> None:
+    """Of ten cells three are people: an entropy in which they weigh double ends at other odds."""
+    logit = torch.zeros((), requires_grad=True)
+    target = (torch.arange(10) < 3).float()
+    optimiser = torch.optim.SGD([logit], lr=1.0)
+    for _ in range(300):
+        optimiser.zero_grad()
+        entropy = functional.binary_cross_entropy_with_logits(
+            logit.expand(10), target, pos_weight=torch.tensor(2.0)
+        )
+        entropy.backward()
+        optimiser.step()
+    assert float(mass_of_logits(logit.detach(), 2.0)) == pytest.approx(0.3, abs=1e-4)
 
 
 def test_likelihood_by_hand() -> None:
