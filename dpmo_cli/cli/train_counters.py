@@ -18,8 +18,7 @@ Masks = Annotated[
 MaskLoss = Annotated[
     list[str] | None,
     typer.Option(
-        help="foreground, background, ownership, all three, none, or likelihood (of the locator); "
-        "may be repeated."
+        help="foreground, background, ownership, all three, none, or likelihood; may be repeated."
     ),
 ]
 MaskShape = Annotated[
@@ -114,7 +113,7 @@ def _train_counter(
         rate_trunk=plain.rate_trunk * rate,
         rate_rest=plain.rate_rest * rate,
         seed=seed,
-        mask_losses=terms_of(mask_loss or (), [model]),
+        mask_losses=terms_of(mask_loss or ()),
         mask_weight=mask_weight,
         mask_shape=mask_shape,
         masks=tuple(known.values()),

@@ -48,11 +48,11 @@ class Trial:
         )
 
 
-def terms_of(losses: Sequence[str], models: Sequence[str] = ()) -> tuple[str, ...]:
+def terms_of(losses: Sequence[str]) -> tuple[str, ...]:
     """The mask terms that some of MASK_LOSSES name, several by a plus; each once and in order.
 
     Raises:
-        UsageError: an unknown name, or a loss that one of the models can't learn by.
+        UsageError: an unknown name.
     """
     names = [name for loss in losses for name in loss.split("+")]
     for name in names:
@@ -60,11 +60,7 @@ def terms_of(losses: Sequence[str], models: Sequence[str] = ()) -> tuple[str, ..
             known = ", ".join(MASK_LOSSES)
             raise UsageError(f"--mask-loss {name}: unknown; use one of {known}")
     terms = tuple(name for name in TERMS if ALL in names or name in names)
-    if LIKELIHOOD not in names:
-        return terms
-    if DENSITY.name in models:
-        raise UsageError(f"--mask-loss {LIKELIHOOD}: is of maps of logits; use {LOCATOR.name}")
-    return (*terms, LIKELIHOOD)
+    return (*terms, LIKELIHOOD) if LIKELIHOOD in names else terms
 
 
 def plan_trials(
@@ -79,7 +75,7 @@ def plan_trials(
         for value in values:
             if value not in known:
                 raise UsageError(f"--{option} {value}: unknown; use one of {', '.join(known)}")
-    terms_of(losses, models)
+    terms_of(losses)
     trials = [
         Trial(model, loss, MASK if loss == NONE else shape, seed)
         for model, seed, shape, loss in product(models, seeds, shapes, losses)

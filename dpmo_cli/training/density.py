@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from dpmo_cli.rps.locator import logit_map
 from dpmo_cli.sam.trunk import build_trunk, channels_of
-from dpmo_cli.training.counter import CounterTraining, Task, weighted_terms
+from dpmo_cli.training.counter import LIKELIHOOD, CounterTraining, Task, weighted_terms
 from dpmo_cli.training.crowd_masks import gaussian_parts
 from dpmo_cli.training.crowds import Crop, Crowd, stack_regions
-from dpmo_cli.training.mask_losses import Regions
+from dpmo_cli.training.mask_losses import Regions, poisson_deviance
 
 STRIDE = 8
 WIDTH = 128
@@ -125,7 +125,10 @@ def batch_loss(model: DensityNetwork, batch: DensityBatch, settings: CounterTrai
     loss: Tensor = ((density - target) ** 2 * valid).sum() / max(1, batch.points)
     if batch.regions is None or not settings.mask_losses:
         return loss
-    terms = weighted_terms(density, batch.regions.to(device), settings.mask_losses)
+    regions = batch.regions.to(device)
+    terms = weighted_terms(density, regions, settings.mask_losses)
+    if LIKELIHOOD in settings.mask_losses:
+        terms = terms + poisson_deviance(density, regions)
     factor = MASK_WEIGHT if settings.mask_weight is None else settings.mask_weight
     total: Tensor = loss + factor * terms
     return total

@@ -13,9 +13,10 @@ the own mask. So that spread, which `dpmo export --format density` writes, has n
 background error at any resolution, however many heads share a cell. With Gaussians for masks the
 division is the posterior of the Bayesian loss (Ma et al., ICCV 2019).
 
-`likelihood` says the same of a map of logits in one term: how unlikely it is that on each mask just
-one cell is a person, and none elsewhere. Where a network is unsure, the three terms pull it to
-what is more likely, so that it counts less than there is; this one leaves it at the probability.
+Where a network is unsure, the three terms pull it to what is more likely, so that it counts less
+than there is. Two others, each alone in the place of the three, leave it at the probability:
+`poisson_deviance` of a map of mass; `likelihood` of a map of logits, how unlikely it is that on
+each mask just one cell is a person, and none elsewhere.
 
 The formulas are ours: those of the paper are not public.
 """
@@ -35,6 +36,8 @@ NOT_COUNTED = -1
 _CHUNK = 1 << 22
 """Distances that `nearest_labels` holds at once."""
 _EXACT = "donot_use_mm_for_euclid_dist"
+_LEAST = 1e-4
+"""People that a mask holds at least, where their logarithm is taken: gradients stay numbers."""
 
 
 class Regions(NamedTuple):
@@ -245,6 +248,22 @@ def ownership(mass: Tensor, regions: Regions) -> Tensor:
     """
     weight = regions.foreign * regions.weight[regions.mask]
     return (_on_masks(mass, regions) * weight).sum() / _masks(regions)
+
+
+def poisson_deviance(mass: Tensor, regions: Regions) -> Tensor:
+    """Mean over the masks of the deviance of the people on each, and of nobody elsewhere; a scalar.
+
+    Counts are Poisson's, with the sums of the map as their means: n people where it tells m cost
+    m - n + n log(n / m), zero where both are one. The least is where the map tells the mean of what
+    may be there, so that the sum stays the count however unsure the network is.
+
+    Args:
+        mass: (B, h, w), non-negative, of any precision; sums are taken in float32 at least.
+        regions: of the same batch.
+    """
+    told = people_of_masks(mass, regions)
+    error = told - regions.people + torch.xlogy(regions.people, regions.people / (told + _LEAST))
+    return (error * regions.weight).sum() / _masks(regions) + background(mass, regions)
 
 
 def likelihood(logits: Tensor, regions: Regions) -> Tensor:

@@ -72,7 +72,6 @@ def test_the_terms(names: list[str], terms: tuple[str, ...]) -> None:
         ((["resnet"], ["all"], ["mask"], [0]), "--model resnet: unknown; use one of locator"),
         ((["locator"], ["iou"], ["mask"], [0]), "--mask-loss iou: unknown; use one of foreground"),
         ((["locator"], ["all+iou"], ["mask"], [0]), "--mask-loss iou: unknown; use one of"),
-        ((["density"], ["likelihood"], ["mask"], [0]), "likelihood: is of maps of logits; use loc"),
         ((["locator"], ["all"], ["box"], [0]), "--mask-shape box: unknown; use one of mask"),
     ],
 )

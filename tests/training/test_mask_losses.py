@@ -28,13 +28,14 @@ from dpmo_cli.training.mask_losses import (
     nearest_labels,
     ownership,
     people_of_masks,
+    poisson_deviance,
     regions_of,
     regions_of_parts,
 )
 
 Loss = Callable[[Tensor, Regions], Tensor]
 TERMS: tuple[Loss, ...] = (foreground, background, ownership)
-LOSSES = (*TERMS, likelihood)
+LOSSES = (*TERMS, poisson_deviance, likelihood)
 
 
 def crowd(people: int, size_hw: tuple[int, int], seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -115,6 +116,16 @@ def test_mass_of_weighted_logits() -> None:
     assert float(mass_of_logits(logit.detach(), 2.0)) == pytest.approx(0.3, abs=1e-4)
 
 
+def test_deviance_by_hand() -> None:
+    """Masks of one and of two persons, something beside them, and a cell that nobody knows."""
+    regions = regions_of(row(1, 1, 0, -1, 2), people=torch.tensor([1.0, 2.0]))
+    found = poisson_deviance(torch.tensor([[[0.1, 0.4, 0.2, 9.0, 3.0]]]), regions)
+    one, two = 0.5 - 1 - np.log(0.5), 3 - 2 + 2 * np.log(2 / 3)
+    assert float(found) == pytest.approx((one + two + 0.2) / 2, abs=2e-4)
+    perfect = torch.tensor([[[0.3, 0.7, 0.0, 9.0, 2.0]]])
+    assert float(poisson_deviance(perfect, regions)) == pytest.approx(0.0, abs=2e-4)
+
+
 def test_likelihood_by_hand() -> None:
     """A mask of two cells, one beside both, one of which nothing is known."""
     chances = torch.tensor([[[0.2, 0.5, 0.1, 0.9]]])
@@ -129,19 +140,25 @@ def test_likelihood_by_hand() -> None:
     assert float(likelihood(logits, two)) == pytest.approx(-np.log(odds**2 * nobody), rel=1e-5)
 
 
-def test_likelihood_is_least_at_the_probability() -> None:
+@pytest.mark.parametrize(
+    ("loss", "link"),
+    [(likelihood, torch.clone), (poisson_deviance, functional.softplus)],
+    ids=["likelihood", "deviance"],
+)
+def test_least_at_the_probability(loss: Loss, link: Callable[[Tensor], Tensor]) -> None:
     """Of ten places alike, three have somebody: the three terms pull to nobody at all."""
-    logit = torch.zeros((), requires_grad=True)
+    value = torch.zeros((), requires_grad=True)
     labels = torch.zeros((1, 1, 10), dtype=torch.int64)
     labels[0, 0, :3] = torch.arange(1, 4)
     regions = regions_of(labels)
-    optimiser = torch.optim.SGD([logit], lr=0.5)
+    optimiser = torch.optim.SGD([value], lr=0.5)
     for _ in range(300):
         optimiser.zero_grad()
-        likelihood(logit.expand(1, 1, 10), regions).backward()
+        loss(link(value).expand(1, 1, 10), regions).backward()
         optimiser.step()
-    assert float(logit.detach().sigmoid()) == pytest.approx(0.3, abs=1e-3)
-    terms = mask_terms(logit.detach().sigmoid().expand(1, 1, 10), regions)
+    mass = torch.sigmoid(value.detach()) if loss is likelihood else link(value.detach())
+    assert float(mass) == pytest.approx(0.3, abs=1e-3)
+    terms = mask_terms(mass.expand(1, 1, 10), regions)
     nothing = mask_terms(torch.zeros((1, 1, 10)), regions)
     assert terms.foreground + terms.background > nothing.foreground + nothing.background
 
@@ -309,13 +326,16 @@ def test_a_batch_is_the_mean_over_all_its_people() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("far", [-200.0, 200.0])
-def test_likelihood_of_sure_maps(dtype: torch.dtype, far: float) -> None:
+@pytest.mark.parametrize(
+    ("loss", "far"),
+    [(likelihood, -200.0), (likelihood, 200.0), (poisson_deviance, 0.0), (poisson_deviance, 200.0)],
+)
+def test_sure_maps(dtype: torch.dtype, loss: Loss, far: float) -> None:
     """Wherever a map is sure, right or wrong, there are a loss and gradients that are numbers."""
     points, labels = crowd(20, (32, 32))
     regions = regions_of_crowd(points, labels, 4, weight=torch.arange(20) % 3 / 2)
     logits = torch.full((1, 8, 8), far, dtype=dtype, requires_grad=True)
-    found = likelihood(logits, regions)
+    found = loss(logits, regions)
     found.backward()
     assert torch.isfinite(found)
     assert logits.grad is not None
