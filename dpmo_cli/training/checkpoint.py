@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import save
 from torch import nn
 
 from dpmo_cli.errors import UsageError
-from dpmo_cli.outputs.atomic import atomic_path, write_bytes
+from dpmo_cli.outputs.atomic import write_bytes
 
 
 class Part(Protocol):
@@ -52,8 +53,10 @@ def save_checkpoint(
         OutputError: it can't be written.
     """
     state = {name: part.state_dict() for name, part in parts.items()}
-    with atomic_path(path) as partial:
-        torch.save({**state, "step": step, "settings": dict(settings)}, partial)
+    # In memory first: torch hides why a file can't be written.
+    content = io.BytesIO()
+    torch.save({**state, "step": step, "settings": dict(settings)}, content)
+    write_bytes(path, content.getvalue())
 
 
 def load_checkpoint(

@@ -269,25 +269,28 @@ def poisson_deviance(mass: Tensor, regions: Regions) -> Tensor:
 def likelihood(logits: Tensor, regions: Regions) -> Tensor:
     """Mean over the masks of -log P(one cell on it is a person, and nobody is elsewhere); a scalar.
 
-    Cells are people independently of each other, with the probabilities of their logits. A cell
-    that masks divide is on each with its part. What lies nearer to others says nothing here.
+    Cells are people independently of each other, with the probabilities of their logits. Who is in
+    a cell that masks divide is on each with the chance of its part. Masks of several people say
+    nothing here, nor does what lies nearer to others.
 
     Args:
         logits: (B, h, w) of any precision; sums are taken in float32 at least.
-        regions: of the same batch; on a mask of n people n cells are.
+        regions: of the same batch.
     """
     cells = _checked(logits, regions).flatten()
-    nobody = functional.softplus(cells)
-    on_masks = nobody[regions.cell] * regions.part * regions.weight[regions.mask]
-    # The sum of the odds of each mask; its largest logit is taken out, so that none overflows.
-    odds = cells[regions.cell] + regions.part.log()
-    most = odds.detach().new_full((len(regions.people),), -torch.inf)
+    weight = regions.weight * (regions.people == 1)
+    # The odds of somebody there who is on this mask: no more than those of the part.
+    here = cells[regions.cell]
+    odds = here + regions.part.log() - functional.softplus(here + (-regions.part).log1p())
+    nobody = functional.softplus(odds) * weight[regions.mask]
+    # The sum of the odds of each mask; its largest is taken out, so that none overflows.
+    most = odds.detach().new_full((len(weight),), -torch.inf)
     most = most.scatter_reduce(0, regions.mask, odds.detach(), "amax")
     scaled = torch.zeros_like(most).index_add(0, regions.mask, (odds - most[regions.mask]).exp())
-    held = regions.weight > 0
-    somebody = (most[held] + scaled[held].log()) * regions.people[held] * regions.weight[held]
-    elsewhere = (nobody * regions.ground.flatten()).sum()
-    return (elsewhere + on_masks.sum() - somebody.sum()) / _masks(regions)
+    held = weight > 0
+    somebody = (most[held] + scaled[held].log()) * weight[held]
+    elsewhere = (functional.softplus(cells) * regions.ground.flatten()).sum()
+    return (elsewhere + nobody.sum() - somebody.sum()) / _masks(regions)
 
 
 def nearest_labels(points: Sequence[Tensor], size_hw: tuple[int, int], cell_px: int = 1) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
@@ -118,3 +121,28 @@ def test_tokens_without_spread_stay_finite() -> None:
 def test_other_depths_are_refused() -> None:
     with pytest.raises(ValueError, match="3 blocks"):
         FactoredDecoder(build(depth=3), torch.zeros(1, WIDTH, *GRID, dtype=torch.float64))
+
+
+def test_modes_types_and_copies_of_a_decoder() -> None:
+    """What one call held does not hinder the next, in another mode or precision, nor a copy."""
+    crop = Crop(3, 2, seed=3)
+    corners = torch.zeros(3, 2, dtype=torch.int64)
+
+    def decode(decoder: FactoredDecoder, dtype: torch.dtype) -> Tensor:
+        shared = decoder.prepare(crop.embedding.to(dtype), crop.dense.to(dtype))
+        return decoder.decode(shared, crop.sparse.to(dtype), corners, 2)[0]
+
+    with torch.inference_mode():
+        expected = decode(crop.factored, torch.float64).clone()
+    with torch.no_grad():
+        # Prompts that the encoder made under inference mode are copied out of it.
+        crop.sparse, crop.dense = crop.sparse.clone(), crop.dense.clone()
+        outside = FactoredDecoder(crop.decoder, crop.position.clone())
+        torch.testing.assert_close(decode(outside, torch.float64), expected)
+    with torch.inference_mode():
+        torch.testing.assert_close(decode(outside, torch.float64), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(decode(outside, torch.float64), expected)
+        torch.testing.assert_close(decode(copy.deepcopy(outside), torch.float64), expected)
+        copied = pickle.loads(pickle.dumps(outside))
+        torch.testing.assert_close(decode(copied, torch.float64), expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.outputs.atomic import OutputError
 from dpmo_cli.training.checkpoint import (
     export_weights,
     load_checkpoint,
@@ -68,19 +70,30 @@ def test_damaged(kind: str, tmp_path: Path) -> None:
         load_checkpoint(path, SETTINGS, {name: part}, "cpu")
 
 
-def test_a_kill_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("stop", "expected"),
+    [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(ENOSPC, "No space left"), OutputError)],
+)
+def test_a_kill_or_a_full_disk_leaves_the_last_one(
+    stop: BaseException,
+    expected: type[BaseException],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     path = tmp_path / "checkpoint.pt"
     saved(path)
     before = path.read_bytes()
 
-    def torn(_state: object, partial: Path) -> None:
-        partial.write_bytes(b"half")
-        raise KeyboardInterrupt
+    def torn(partial: Path, _data: bytes) -> int:
+        with partial.open("wb") as file:
+            file.write(b"half")
+        raise stop
 
-    monkeypatch.setattr(torch, "save", torn)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(Path, "write_bytes", torn)
+    with pytest.raises(expected):
         saved(path)
     assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def test_exported_weights_are_half(tmp_path: Path) -> None:

@@ -133,11 +133,41 @@ def test_likelihood_by_hand() -> None:
     one = 0.2 * 0.5 + 0.8 * 0.5
     found = likelihood(logits, regions_of(row(1, 1, 0, -1)))
     assert float(found) == pytest.approx(-np.log(one * 0.9), rel=1e-5)
-    # Two on one mask that fills both cells, though the order of the two counts twice.
+    # Two on one mask: only the cell that is on none counts.
     two = regions_of(row(1, 1, 0, -1), people=torch.tensor([2.0]))
-    odds = 0.2 / 0.8 + 0.5 / 0.5
-    nobody = 0.8 * 0.5 * 0.9
-    assert float(likelihood(logits, two)) == pytest.approx(-np.log(odds**2 * nobody), rel=1e-5)
+    assert float(likelihood(logits, two)) == pytest.approx(-np.log(0.9), rel=1e-5)
+
+
+def test_likelihood_of_a_divided_cell() -> None:
+    """Half of the cell in the middle is on each mask, and so is who is there with half a chance."""
+    labels = torch.zeros((1, 2, 6), dtype=torch.int64)
+    labels[..., :3], labels[..., 3:] = 1, 2
+    regions = regions_of(labels, 2)
+    chances = torch.tensor([[[0.2, 0.6, 0.7]]])
+    one = 0.2 * (1 - 0.3) + 0.8 * 0.3
+    two = 0.7 * (1 - 0.3) + 0.3 * 0.3
+    found = likelihood(torch.logit(chances), regions)
+    assert float(found) == pytest.approx(-np.log(one * two) / 2, rel=1e-5)
+    # Nobody between two who are sure is right; somebody there for both is not.
+    right, wrong = ([9.0, -9.0, 9.0], [-9.0, 99.0, -9.0])
+    assert 0 <= float(likelihood(torch.tensor([[right]]), regions)) < 0.01
+    assert float(likelihood(torch.tensor([[wrong]]), regions)) > 0.5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_likelihood_is_one_of_something_that_can_be(seed: int) -> None:
+    """However masks divide the cells, no map is likelier than certain."""
+    points, labels = crowd(60, (48, 48), seed)
+    regions = regions_of_crowd(points, labels, 4)
+    logits = torch.zeros((1, 12, 12), requires_grad=True)
+    optimiser = torch.optim.Adam([logits], lr=0.5)
+    for _ in range(300):
+        optimiser.zero_grad()
+        found = likelihood(logits, regions)
+        found.backward()
+        optimiser.step()
+    assert float(found.detach()) >= 0
+    assert torch.isfinite(logits).all()
 
 
 @pytest.mark.parametrize(
