@@ -102,7 +102,7 @@ def rejection_command(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Fit what `predict --reject` drops to the counts; prints what that changes on validation.
+    """Teach what `predict --reject` drops; prints what that changes on validation.
 
     Which candidates the policy chooses stays. What was found of a scene is kept in the folder.
     """
@@ -116,8 +116,8 @@ def rejection_command(
     from dpmo_cli.evaluation.truth_sets import COMPOSED, GROUPED
     from dpmo_cli.rps.policy import load_policy
     from dpmo_cli.training.rejection import (
+        RejectionTraining,
         compare_rejection,
-        count_scenes,
         fit_rejection,
         rejection_lines,
     )
@@ -127,11 +127,8 @@ def rejection_command(
     plain = load_policy(policy, network)
     # Without photos there are no scenes of theirs.
     scenes = {name: of_set for name, of_set in gatherer.to_fit(crowds, photos).items() if of_set}
-    fitted = fit_rejection(
-        plain,
-        {name: count_scenes(plain, of_set) for name, of_set in scenes.items()},
-        [name for name in scenes if name != COMPOSED],
-    )
+    real = [name for name in scenes if name != COMPOSED]
+    fitted = fit_rejection(plain, scenes, real, RejectionTraining())
     rows = [
         compare_rejection(
             fitted, name, of_set, gatherer.engine, gatherer.method,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dpmo_cli.errors import UsageError
 from dpmo_cli.geometry.points import FloatArray, IntArray
 from dpmo_cli.rps.candidates import FEATURES
+from dpmo_cli.rps.presence import Presence
 from dpmo_cli.sam.checkpoint import load_state_dict
 
 WIDTH = 64
@@ -40,9 +41,6 @@ class Policy(nn.Module):
         self.register_buffer("shift", torch.zeros(len(FEATURES)))
         self.register_buffer("scale", torch.ones(len(FEATURES)))
         self.register_buffer("embedding_scale", torch.ones(()))
-        # Of rejection: how much the localiser's logit counts, and what it must come to.
-        self.register_buffer("trust", torch.zeros(()))
-        self.register_buffer("level", torch.zeros(()))
         self.look = nn.Linear(channels, EMBEDDED_WIDTH)
         self.each = nn.Sequential(
             nn.Linear(len(FEATURES) + EMBEDDED_WIDTH, WIDTH),
@@ -56,6 +54,7 @@ class Policy(nn.Module):
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
+        self.presence = Presence(len(FEATURES), channels)
 
     def normalise_by(self, features: Tensor, embedding: Tensor) -> None:
         """Take shift and scale from (n, K, F) features and (n, K, C) embeddings."""
@@ -72,13 +71,18 @@ class Policy(nn.Module):
             features: (n, K, F) float32.
             embedding: (n, K, C) float32.
         """
-        normal = (features - self.get_buffer("shift")) / self.get_buffer("scale")
-        looked = self.look(embedding / self.get_buffer("embedding_scale"))
+        normal, normal_embedding = self.normalised(features, embedding)
+        looked = self.look(normal_embedding)
         each = self.each(torch.cat([normal, looked], dim=2))
         shared = torch.cat([each.mean(dim=1), each.amax(dim=1)], dim=1)
         beside = torch.cat([each, shared[:, None].expand(-1, each.shape[1], -1)], dim=2)
         logits = torch.cat([self.score(beside)[..., 0], self.reject(shared)], dim=1)
         return torch.as_tensor(logits)
+
+    def normalised(self, features: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Both as the networks take them."""
+        normal = (features - self.get_buffer("shift")) / self.get_buffer("scale")
+        return normal, embedding / self.get_buffer("embedding_scale")
 
     def decide(
         self, features: NDArray[np.float32], embedding: NDArray[np.float32]
@@ -102,19 +106,43 @@ class Policy(nn.Module):
     @property
     def asks_locator(self) -> bool:
         """Whether rejection weighs the localiser's logits, as `train rejection` fits it."""
-        return float(self.get_buffer("trust")) > 0
+        return self.presence.is_fitted
 
-    def rejects(self, doubts: FloatArray, located: FloatArray | None) -> NDArray[np.bool_]:
-        """Which of n points are nobody's.
+    def chances(
+        self, features: NDArray[np.float32], embedding: NDArray[np.float32], located: FloatArray
+    ) -> FloatArray:
+        """How likely each of n points is somebody's: (n,) float64.
 
         Args:
-            doubts: (n,) of `decide`.
+            features, embedding: as of `forward`.
+            located: (n,) float64 logits of the localiser.
+        """
+        if not len(features):  # whose embedding has no channels
+            return np.zeros(0)
+        with torch.inference_mode():
+            logits = self.presence(
+                *self.normalised(torch.from_numpy(features), torch.from_numpy(embedding)),
+                torch.from_numpy(located).float(),
+            )
+            chances: FloatArray = torch.sigmoid(logits).double().numpy()
+        return chances
+
+    def rejects(
+        self,
+        features: NDArray[np.float32],
+        embedding: NDArray[np.float32],
+        located: FloatArray | None,
+    ) -> NDArray[np.bool_]:
+        """Which of an image's n points are nobody's.
+
+        Args:
+            features, embedding: as of `forward`.
             located: (n,) the localiser's logits; None where another found the points: then the
                 policy's likeliest action decides, as it does before a fit.
         """
         if located is None or not self.asks_locator:
-            return doubts > 0
-        return doubts >= float(self.get_buffer("trust")) * located - float(self.get_buffer("level"))
+            return self.decide(features, embedding)[1] > 0
+        return ~self.presence.keeps(self.chances(features, embedding, located))
 
 
 def load_policy(path: Path, weights_sha256: str) -> Policy:

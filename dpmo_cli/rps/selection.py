@@ -83,11 +83,15 @@ class Selector:
         # Where nothing was asked there is no embedding to look at either.
         if self.policy is None or not candidates.prompted.any():
             return candidates.scores.argmax(axis=1), nobody
-        chosen, doubts = self.policy.decide(candidates.features, candidates.embedding)
+        asked = candidates.prompted
+        chosen, _ = self.policy.decide(candidates.features, candidates.embedding)
         if not self.reject:
             return chosen, nobody
-        of_sites = None if located is None else located[candidates.sites.point_of_site]
-        return chosen, self.policy.rejects(doubts, of_sites) & candidates.prompted
+        of_sites = None if located is None else located[candidates.sites.point_of_site][asked]
+        nobody[asked] = self.policy.rejects(
+            candidates.features[asked], candidates.embedding[asked], of_sites
+        )
+        return chosen, nobody
 
 
 def moved(

@@ -60,11 +60,21 @@ class _Data:
     def draw(self, count: int, noise: float, generator: torch.Generator) -> _Data:
         """Some states, made a little rougher."""
         rows = torch.randint(len(self.rewards), (count,), generator=generator)
-        features, embedding = self.features[rows], self.embedding[rows]
         spread = self.features.flatten(0, 1).std(dim=0)
-        features = features + noise * spread * torch.randn(features.shape, generator=generator)
-        kept = torch.rand(count, 1, embedding.shape[2], generator=generator) >= noise
-        return _Data(features, embedding * kept, self.rewards[rows])
+        features = rougher(self.features[rows], noise * spread, generator)
+        embedding = with_gaps(self.embedding[rows], noise, generator)
+        return _Data(features, embedding, self.rewards[rows])
+
+
+def rougher(features: Tensor, spread: Tensor, generator: torch.Generator) -> Tensor:
+    """(n, K, F) features with normal noise of an (F,) spread."""
+    return features + spread * torch.randn(features.shape, generator=generator)
+
+
+def with_gaps(embedding: Tensor, part: float, generator: torch.Generator) -> Tensor:
+    """(n, K, C) embeddings, of which a part of each point's channels is zero."""
+    count, _, channels = embedding.shape
+    return embedding * (torch.rand(count, 1, channels, generator=generator) >= part)
 
 
 def as_data(states: States) -> _Data:

@@ -1,4 +1,4 @@
-"""Rejection: how much a policy's doubt counts beside the localiser's logit, as counts tell."""
+"""Rejection: which located points mean somebody, as a policy's presence learns it; its gain."""
 
 from __future__ import annotations
 
@@ -10,39 +10,42 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
+from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation.bootstrap import draw_weights, sums
 from dpmo_cli.evaluation.summary import Figure
-from dpmo_cli.geometry.points import FloatArray, IntArray
+from dpmo_cli.geometry.points import IntArray
 from dpmo_cli.masks.method import Method
 from dpmo_cli.rps.policy import Policy
+from dpmo_cli.rps.presence import Presence
 from dpmo_cli.sam.engine import SamEngine
+from dpmo_cli.training.policies import rougher, with_gaps
 from dpmo_cli.training.rivals import Choose, chosen_by, stand
 from dpmo_cli.training.sources import Measured
-from dpmo_cli.training.states import States
+from dpmo_cli.training.states import States, join_states
 
-TRUSTS = 2.0 ** np.arange(0, 8.01, 0.5)
-"""How much a logit of the localiser may weigh beside one of the policy."""
-LEVELS = np.arange(-800, 801) / 100
-"""Levels that are tried, in logits of the localiser."""
+SAMPLES = 2000
+"""Of the bootstrap over scenes."""
 
 
 @dataclass(frozen=True)
-class Counted:
-    """The points offered in a scene: (n,) the policy's doubts and the localiser's logits."""
+class RejectionTraining:
+    """Settings of a fit.
 
-    doubts: FloatArray
-    logits: FloatArray
-    people: int
+    Attributes:
+        steps, batch: how many, and of how many points, drawn evenly from the sets.
+        rate, decay: of AdamW; the rate falls to zero as a cosine.
+        noise: standard deviation of the noise on normalised features.
+        blind: part of the embedding that is left out, so that no place is known by heart.
+    """
 
-
-def count_scenes(policy: Policy, scenes: Sequence[Measured]) -> list[Counted]:
-    """What rejection is decided by, scene by scene."""
-    counted = []
-    for one in scenes:
-        states = one.located.states
-        _, doubts = policy.decide(states.features, states.embedding)
-        counted.append(Counted(doubts, states.located, people_of(one)))
-    return counted
+    steps: int = 1000
+    batch: int = 256
+    rate: float = 1e-3
+    decay: float = 0.05
+    noise: float = 0.2
+    blind: float = 0.5
 
 
 def people_of(one: Measured) -> int:
@@ -51,42 +54,79 @@ def people_of(one: Measured) -> int:
 
 
 def fit_rejection(
-    policy: Policy, sets: Mapping[str, Sequence[Counted]], photos: Collection[str]
+    policy: Policy,
+    sets: Mapping[str, Sequence[Measured]],
+    photos: Collection[str],
+    settings: RejectionTraining,
+    seed: int = 0,
 ) -> Policy:
-    """A copy of a policy that drops points by the localiser's logit too, as the counts tell.
+    """A copy of a policy that knows how likely a point is somebody's: its `presence` is trained.
 
-    At each trust the level is that which leaves as many points as the localiser takes for people
-    in the photos. The errors of the counts there can't set it: the localiser has learnt from these
-    photos, and is surer of their people than it will be of others. Of the trusts it is that with
-    which the set that gains least over the localiser alone gains most. Candidates are not looked
-    at again: which is best stays.
+    So that the chances of a photo add up to its people, of whom some have no point, they are
+    counted with what the photos' people are to their chances, each set of them alike. Candidates
+    are not looked at again: which is best stays.
 
     Args:
         policy: as trained.
-        sets: scenes with all points down to OFFERED_LOGIT, none of which the policy learnt from.
+        sets: scenes with all points down to OFFERED_LOGIT.
         photos: names of the sets of real photos; all sets where there is none.
+        settings: of the fit.
+        seed: of the first weights and of all chance.
     """
-    best = (math.inf, 0.0, 0.0)
-    for trust in TRUSTS.tolist():
-        moved = np.zeros(len(LEVELS))
-        errors: dict[str, NDArray[np.float64]] = {}
-        for name, scenes in sets.items():
-            kept = np.array([_kept(one, trust) for one in scenes])
-            located = np.array([int((one.logits > 0).sum()) for one in scenes])
-            people = np.array([one.people for one in scenes])
-            if name in photos or not photos:
-                moved += np.abs(kept.sum(axis=0) - located.sum()) / max(1, located.sum())
-            plain = np.abs(located - people).sum()
-            errors[name] = np.abs(kept - people[:, None]).sum(axis=0) / max(1, plain)
-        level = int(moved.argmin())
-        worst = max(float(of_set[level]) for of_set in errors.values())
-        best = min(best, (worst, trust, float(LEVELS[level])))
-    _, trust, level_logit = best
     fitted = copy.deepcopy(policy)
-    with torch.no_grad():
-        fitted.get_buffer("trust").fill_(trust)
-        fitted.get_buffer("level").fill_(trust * level_logit)
+    scenes = {
+        name: [one for one in of_set if len(one.located.states)] for name, of_set in sets.items()
+    }
+    parts = {
+        name: join_states(one.located.states for one in of_set)
+        for name, of_set in scenes.items()
+        if of_set
+    }
+    if not parts:
+        raise UsageError("nobody is located in any scene; nothing can be fitted")
+    _train(fitted, parts, settings, seed)
+    shares = []
+    for name in photos or sets:
+        told = sum(
+            math.fsum(fitted.chances(one.features, one.embedding, one.located).tolist())
+            for one in (one.located.states for one in scenes[name])
+        )
+        if told:
+            shares.append(sum(map(people_of, sets[name])) / told)
+    fitted.presence.get_buffer("people").fill_(float(np.mean(shares or [1.0])))
     return fitted
+
+
+def _train(
+    policy: Policy, parts: Mapping[str, States], settings: RejectionTraining, seed: int
+) -> None:
+    """Teach a policy's presence which located points mean somebody."""
+    states = join_states(parts.values())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        presence = policy.presence = Presence(states.features.shape[2], states.embedding.shape[2])
+        features, embedding = policy.normalised(
+            torch.from_numpy(states.features), torch.from_numpy(states.embedding)
+        )
+        located = torch.from_numpy(states.located).float()
+        meant = torch.from_numpy(states.meant).float()
+        share = torch.cat([torch.full((len(one),), 1 / len(one)) for one in parts.values()])
+        optimiser = torch.optim.AdamW(
+            presence.parameters(), lr=settings.rate, weight_decay=settings.decay
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+        generator = torch.Generator().manual_seed(seed)
+        spread = torch.full((features.shape[2],), settings.noise)
+        for _ in range(settings.steps):
+            rows = torch.multinomial(share, settings.batch, replacement=True, generator=generator)
+            seen = with_gaps(embedding[rows], settings.blind, generator) / (1 - settings.blind)
+            logits = presence(rougher(features[rows], spread, generator), seen, located[rows])
+            loss = functional.binary_cross_entropy_with_logits(logits, meant[rows])
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
+        presence.eval()
 
 
 @dataclass(frozen=True)
@@ -97,6 +137,7 @@ class RejectionRow:
         name: of the set.
         scenes, people: how many.
         mae: mean absolute error of the counts: points above zero, and points that are not dropped.
+        change: of the one to the other.
         pq: of the whole method with the one and the other; None where the truth is nano's own.
     """
 
@@ -104,6 +145,7 @@ class RejectionRow:
     scenes: int
     people: int
     mae: tuple[float, float]
+    change: Figure
     pq: tuple[Figure, Figure] | None
 
 
@@ -118,16 +160,21 @@ def compare_rejection(
 ) -> RejectionRow:
     """Measure a fitted policy on a set, beside the localiser's own decision."""
     ways = (located_alone(policy), chosen_by(policy, reject=True))
-    mae = []
-    for choose in ways:
-        kept = np.array([(~choose(one.located.states)[1]).sum() for one in scenes])
-        mae.append(float(np.abs(kept - [people_of(one) for one in scenes]).mean()))
+    people = np.array([people_of(one) for one in scenes])
+    before, after = (
+        np.abs([(~choose(one.located.states)[1]).sum() for one in scenes] - people)
+        for choose in ways
+    )
+    weights = draw_weights(len(scenes), SAMPLES, seed=0)
+    changes = sums(after - before, weights) / max(1, len(scenes))
     pq = None
     if true_masks:
         first, second = (stand("", way, {name: scenes}, engine, method)[0].pq for way in ways)
         pq = first, second
-    people = sum(map(people_of, scenes))
-    return RejectionRow(name, len(scenes), people, (mae[0], mae[1]), pq)
+    return RejectionRow(
+        name, len(scenes), int(people.sum()), (float(before.mean()), float(after.mean())),
+        Figure.of(changes[0], changes[1:]), pq,
+    )  # fmt: skip
 
 
 def located_alone(policy: Policy) -> Choose:
@@ -143,8 +190,9 @@ def located_alone(policy: Policy) -> Choose:
 def rejection_lines(rows: Sequence[RejectionRow]) -> list[str]:
     """The table in Markdown."""
     lines = [
-        "| set | scenes | people | count MAE, all kept | with rejection | PQ, all kept | with |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| set | scenes | people | count MAE, all kept | with rejection | change | PQ, all kept "
+        "| with |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         pq = (
@@ -152,14 +200,9 @@ def rejection_lines(rows: Sequence[RejectionRow]) -> list[str]:
             if row.pq is None
             else "| ".join(f"{one.value:.4f} [{one.low:.3f}, {one.high:.3f}] " for one in row.pq)
         )
-        before, after = row.mae
+        (before, after), change = row.mae, row.change
         lines.append(
-            f"| {row.name} | {row.scenes} | {row.people} | {before:.1f} | {after:.1f} | {pq}|"
+            f"| {row.name} | {row.scenes} | {row.people} | {before:.1f} | {after:.1f} | "
+            f"{change.value:+.1f} [{change.low:.1f}, {change.high:.1f}] | {pq}|"
         )
     return lines
-
-
-def _kept(one: Counted, trust: float) -> IntArray:
-    """Points that stay at each of LEVELS."""
-    sureness = np.sort(one.logits - one.doubts / trust)
-    return len(sureness) - np.searchsorted(sureness, LEVELS, side="right")

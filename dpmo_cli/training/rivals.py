@@ -77,12 +77,13 @@ def plain_rivals(seed: int) -> dict[str, Choose]:
 
 
 def chosen_by(policy: Policy, *, reject: bool) -> Choose:
-    """The policy's likeliest action; without `reject` its likeliest candidate."""
+    """The policy's likeliest candidate; with `reject` it drops points."""
 
     def choose(states: States) -> tuple[IntArray, NDArray[np.bool_]]:
-        chosen, doubts = policy.decide(states.features, states.embedding)
-        dropped = policy.rejects(doubts, states.located)
-        return chosen, dropped if reject else np.zeros_like(dropped)
+        chosen, _ = policy.decide(states.features, states.embedding)
+        if not reject:
+            return chosen, np.zeros(len(chosen), dtype=np.bool_)
+        return chosen, policy.rejects(states.features, states.embedding, states.located)
 
     return choose
 

@@ -21,7 +21,7 @@ from tests.pipeline.test_predict import policy_file
 def test_what_a_policy_is_offered(spec: EngineSpec, locator_file: Path, tmp_path: Path) -> None:
     """Doubtful points only where a fitted policy may reject, and where nobody says otherwise."""
     plain = policy_file(tmp_path / "p", spec.weights_sha256)
-    fitted = policy_file(tmp_path / "f", spec.weights_sha256, fitted=(4.0, 1.0))
+    fitted = policy_file(tmp_path / "f", spec.weights_sha256, people=1.0)
 
     def scores(policy: Path, reject: bool, **options: Any) -> tuple[float, float]:
         found = resolve_finder(

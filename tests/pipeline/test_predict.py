@@ -23,6 +23,7 @@ from dpmo_cli.sam.models import EngineSpec
 from dpmo_cli.training.rps import write_policy
 from tests.conftest import Dpmo, FakeEngine, Outcome, draw_people, moments, tree
 from tests.outputs.samples import Row
+from tests.rps.knowing import knows_logits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,16 +52,16 @@ def predict(dpmo: Dpmo, fake_engine: FakeEngine, album: Path, locator_file: Path
 
 
 def policy_file(
-    path: Path, network: str, reject: float = -4.0, fitted: tuple[float, float] = (0.0, 0.0)
+    path: Path, network: str, reject: float = -4.0, people: float | None = None
 ) -> Path:
-    """A policy of chance for the fake engine's embedding; `fitted` is its trust and its level."""
+    """A policy of chance for the fake engine's embedding; fitted where `people` are given."""
     torch.manual_seed(0)
     policy = Policy(2)
     last = policy.reject[-1]
     assert isinstance(last, torch.nn.Linear)
     torch.nn.init.constant_(last.bias, reject)
-    for name, value in zip(("trust", "level"), fitted, strict=True):
-        policy.get_buffer(name).fill_(value)
+    if people is not None:
+        knows_logits(policy, people)
     write_policy(policy, path, network)
     return path
 
@@ -276,29 +277,27 @@ def test_a_policy_of_the_user(
     assert record_of(tmp_path / "out")["config"]["reject"] is reject
 
 
-@pytest.mark.parametrize("level", [-0.04, 0.03])
+@pytest.mark.parametrize("people", [0.01, 0.97])
 def test_a_fitted_policy_decides_on_doubtful_points(
-    level: float, predict: PREDICT, spec: EngineSpec, locator_file: Path, tmp_path: Path
+    people: float, predict: PREDICT, spec: EngineSpec, locator_file: Path, tmp_path: Path
 ) -> None:
-    """The localiser's logit decides where it counts most; doubtful ones that go have no row."""
-    policy = policy_file(
-        tmp_path / "p.safetensors", spec.weights_sha256, reject=0.0, fitted=(1e6, level * 1e6)
-    )
+    """As many stay as the chances say; doubtful ones that go have no row."""
+    policy = policy_file(tmp_path / "p.safetensors", spec.weights_sha256, people=people)
     assert predict("out", "--policy", policy, "--reject", selector="rps").code == 0
     rows = rows_of(tmp_path / "out")
     model = load_locator(locator_file)
-    offered = np.concatenate(
-        [locate(draw_people(n), model, threshold=OFFERED_LOGIT).scores for n in range(3)]
-    )
-    sure = 1 / (1 + np.exp(-level))
-    assert offered.min() < min(sure, 0.5) < max(sure, 0.5) < offered.max(), "else nothing is tested"
-    expected = offered[offered > min(sure, 0.5)]
-    np.testing.assert_allclose([row["locator_score"] for row in rows], expected, rtol=1e-6)
-    assert [row["status"] == "rejected" for row in rows] == (expected < sure).tolist()
-    assert any(row["status"] == "rejected" for row in rows) == (level > 0)
+    expected: list[tuple[float, bool]] = []
+    for number in range(3):
+        offered = locate(draw_people(number), model, threshold=OFFERED_LOGIT).scores
+        stay = offered > np.sort(offered)[::-1][round(people * offered.sum())]
+        shown = stay | (offered > 0.5)
+        expected += zip(offered[shown], stay[shown], strict=True)
+    scores, stays = (np.array(column) for column in zip(*expected, strict=True))
+    assert (stays & (scores < 0.5)).sum() > 0 if people > 0.9 else 0 < stays.sum() < len(stays)
+    np.testing.assert_allclose([row["locator_score"] for row in rows], scores, rtol=1e-6)
+    assert [row["status"] != "rejected" for row in rows] == stays.tolist()
     assert record_of(tmp_path / "out")["config"]["min_score"] == 0.5
-    people = sum(people for people, _ in counts_of(tmp_path / "out").values())
-    assert people == (offered > sure).sum()
+    assert sum(count for count, _ in counts_of(tmp_path / "out").values()) == stays.sum()
 
 
 def test_counts_agree_with_evaluate(

@@ -17,6 +17,7 @@ from dpmo_cli.rps.candidates import COUNT, FEATURES
 from dpmo_cli.rps.locator import Locator
 from dpmo_cli.rps.policy import Policy, load_policy
 from dpmo_cli.training.rps import write_policy
+from tests.rps.knowing import knows_logits
 
 CHANNELS = 5
 NETWORK = "a" * 64
@@ -224,21 +225,34 @@ def test_what_it_decides(policy: Policy) -> None:
 
 
 def test_rejection_before_a_fit_is_the_likeliest_action(policy: Policy) -> None:
-    doubts, located = np.array([-1.0, 0.0, 1e-9, 3.0]), np.array([-9.0, 9.0, 9.0, 9.0])
+    with torch.no_grad():
+        policy.reject[-1].weight.normal_()
+    features, embedding = (part.numpy() for part in draw(count=50))
+    doubts = policy.decide(features, embedding)[1]
     assert not policy.asks_locator
-    for known in (located, None):
-        assert policy.rejects(doubts, known).tolist() == [False, False, True, True]
+    for known in (np.full(50, 9.0), None):
+        np.testing.assert_array_equal(policy.rejects(features, embedding, known), doubts > 0)
 
 
 def test_fitted_rejection_weighs_the_localiser(policy: Policy, tmp_path: Path) -> None:
-    policy.get_buffer("trust").fill_(2.0)
-    policy.get_buffer("level").fill_(1.0)
+    """It is the same after a round through a file."""
+    knows_logits(policy, people=1.7)
     write_policy(policy, tmp_path / "p.safetensors", NETWORK)
     loaded = load_policy(tmp_path / "p.safetensors", NETWORK)
     assert loaded.asks_locator
-    doubts = np.array([0.0, 0.0, 2.0, -3.0, -3.0])
-    located = np.array([0.5, 0.51, 1.4, -0.99, -1.01])
-    # Kept are those with 2 x logit - 1 above the doubt.
-    assert loaded.rejects(doubts, located).tolist() == [True, False, True, False, True]
+    features, embedding = (part.numpy() for part in draw(count=5))
+    located = np.array([-2.0, 3.0, 0.1, -9.0, 1.0])
+    chances = loaded.chances(features, embedding, located)
+    np.testing.assert_allclose(chances, 1 / (1 + np.exp(-located)), rtol=1e-5)
+    # They come to 2.3, which tell of four people.
+    kept = [True, True, True, False, True]
+    assert (~loaded.rejects(features, embedding, located)).tolist() == kept
     # Another localiser's points have no logit of ours.
-    assert loaded.rejects(doubts, None).tolist() == [False, False, True, False, False]
+    doubts = loaded.decide(features, embedding)[1]
+    np.testing.assert_array_equal(loaded.rejects(features, embedding, None), doubts > 0)
+
+
+def test_rejection_where_nobody_is(policy: Policy) -> None:
+    knows_logits(policy, people=1.0)
+    none = np.zeros((0, COUNT, len(FEATURES)), np.float32), np.zeros((0, COUNT, 0), np.float32)
+    assert policy.rejects(*none, np.zeros(0)).shape == (0,)

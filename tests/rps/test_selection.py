@@ -27,6 +27,7 @@ from dpmo_cli.rps.selection import (
 )
 from dpmo_cli.rps.weights import EMBEDDED_FOLDER, find_weights
 from tests.masks.fakes import DiscEngine, FakeEngine, NoiseEngine, NothingEngine
+from tests.rps.knowing import knows_logits
 from tests.rps.test_candidates import POINTS, UNASKED, array, noise
 
 CHANNELS = 2
@@ -157,14 +158,12 @@ def test_rejection(logit: float, reject: bool, rejected: bool, name: str) -> Non
 
 
 def test_logits_of_the_localiser_decide() -> None:
-    """Once a policy has been fitted to them, each site by its own."""
+    """Once a policy has been fitted to them, each site with its own."""
     points = array([(50, 30), (-5, 9), (20, 20), (70, 40)])
     located = np.array([1.0, -2.0, 3.0, 0.9])
-    policy = taking(2, reject=3)
-    policy.get_buffer("trust").fill_(4.0)
-    policy.get_buffer("level").fill_(1.9)
-    # Its doubt is 2: kept are logits above 3.9 / 4; outside nobody is asked.
-    chooser = Selector(RPS, policy, reject=True)
+    # Chances of 0.73, 0.95 and 0.71 are two people, though the policy would reject everybody;
+    # outside nobody is asked.
+    chooser = Selector(RPS, knows_logits(taking(2, reject=3), 1.0), reject=True)
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
         found = chooser.select(noise(), points[order], DiscEngine(), Method(), None, located[order])
         assert found.rejected.tolist() == np.array([False, False, False, True])[order].tolist()
