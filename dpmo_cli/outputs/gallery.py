@@ -19,7 +19,7 @@ from dpmo_cli.outputs.findings import QUEUE_FILE, annotations_file
 from dpmo_cli.outputs.finished import MEND, RunImage, list_images
 from dpmo_cli.outputs.overlay import Person
 from dpmo_cli.outputs.run_file import no_run
-from dpmo_cli.outputs.schema import OK, SHARED
+from dpmo_cli.outputs.schema import NOBODY, OK, SHARED
 
 _COLUMNS = ["x", "y", "radius_px", "status", "flagged", "rle"]
 _WORST_COLUMNS = [
@@ -34,17 +34,17 @@ _WORST_ROWS = 256
 
 @dataclass(frozen=True)
 class People:
-    """The points of an image, and how many there are, undrawable ones (NaN, far away) included."""
+    """The points of an image, and how many of them are somebody's in it, as in `counts.csv`."""
 
     persons: tuple[Person, ...]
-    points: int
+    people: int
     masks: int
     flagged: int
 
     @property
     def counts(self) -> str:
         """The numbers as one phrase."""
-        return f"{self.points:,} people, {self.masks:,} masks, {self.flagged:,} to review"
+        return f"{self.people:,} people, {self.masks:,} masks, {self.flagged:,} to review"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def read_people(out: Path, image: RunImage) -> People:
         raise InputError(path, f"can't be read ({error})", MEND) from error
     return People(
         persons=tuple(persons),
-        points=len(rows),
+        people=sum(row["status"] not in NOBODY for row in rows),
         masks=sum(row["status"] == OK for row in rows),
         flagged=sum(bool(row["flagged"]) for row in rows),
     )
