@@ -177,5 +177,5 @@ def test_points_far_away_are_not_drawn(x: float, tmp_path: Path) -> None:
     first[at]["x"] = x
     pq.write_table(pa.Table.from_pylist(first, schema=rows.schema), path)
     people = read_people(out, image)
-    assert people.points == before.points
+    assert people.people == before.people
     assert len(people.persons) == len(before.persons) - 1
