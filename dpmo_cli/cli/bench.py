@@ -24,7 +24,10 @@ STOCK_POINTS = 64
 def bench(
     sam: Annotated[
         list[str] | None,
-        typer.Option(help="nano, vit_b, vit_l or vit_h; may be repeated; nano and vit_b if none."),
+        typer.Option(
+            help="nano, vit_b, vit_l or vit_h; may be repeated; nano and vit_b if none. With "
+            "--points or --memory one, nano if none."
+        ),
     ] = None,
     points: Annotated[
         int | None,
@@ -73,15 +76,22 @@ def bench(
     if run is not None:
         _overhead(run, json=json)
         return
+    if flops and points:
+        raise UsageError("--points: says nothing with --flops")
+    size_hw = _size_hw(size, MEMORY_SIZE if memory else RACE_SIZE)
+
+    from dpmo_cli.sam.weights import lookup
+
+    names = [lookup(name).name for name in dict.fromkeys(sam or ["nano", "vit_b"])]
+    if sam is not None and len(names) > 1 and (memory or points):
+        raise UsageError("--sam: give one network with --points or --memory")
 
     from dpmo_cli.sam.models import DTYPES, resolve_device
-    from dpmo_cli.sam.weights import lookup
 
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype}: unknown; use one of {', '.join(DTYPES)}")
     if tiles not in ("auto", "off"):
         raise UsageError(f"--tiles {tiles}: unknown; use auto or off")
-    names = [lookup(name).name for name in sam or ["nano", "vit_b"]]
     place = resolve_device(device)
     if flops:
         _flops(names, json=json, quiet=quiet)
@@ -89,11 +99,8 @@ def bench(
     if not (memory or points):
         _networks(names, place, json=json, quiet=quiet)
         return
-    if sam is not None and len(names) > 1:
-        raise UsageError("--sam: give one network with --points or --memory")
     name = names[0]
     if memory:
-        size_hw = _size_hw(size, MEMORY_SIZE)
         _memory(name, points, size_hw, place, prompt_batch, json=json, quiet=quiet)
         return
 
@@ -103,7 +110,7 @@ def bench(
     race = Race(
         sam=name,
         points=points,
-        size_hw=_size_hw(size, RACE_SIZE),
+        size_hw=size_hw,
         tiles=tiles == "auto",
         checkpoint=checkpoint,
         device=place,

@@ -87,6 +87,7 @@ def convert(
     selection = Selection(
         choose_splits(opened, wanted), limit, None if shard is None else Shard.parse(shard)
     )
+    options.check_engine(engine)
 
     from dpmo_cli.pipeline.convert import run_job
     from dpmo_cli.sam.models import resolve_engine

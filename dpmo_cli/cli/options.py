@@ -217,6 +217,20 @@ def with_calibration(spec: EngineSpec, path: Path | None, method: Method) -> Eng
     return replace(spec, calibration=path)
 
 
+def check_engine(engine: str) -> None:
+    """Refuse an engine before the networks are imported.
+
+    Raises:
+        UsageError: an engine that is unknown, or not installed.
+    """
+    from dpmo_cli.pipeline.plan import ENGINES, RAY
+
+    if engine not in ENGINES:
+        raise UsageError(f"--engine {engine}: unknown; use one of {', '.join(ENGINES)}")
+    if engine == RAY and find_spec("ray") is None:
+        raise UsageError("--engine ray: Ray is not installed; pip install 'dpmo-cli[ray]'")
+
+
 def job_of(
     dataset: Dataset,
     out: Path,
@@ -245,18 +259,12 @@ def job_of(
         cache: of embeddings.
         finder: of points, for photos; None takes the dataset's as they are.
 
-    Raises:
-        UsageError: an engine that is unknown, or not installed.
     """
-    from dpmo_cli.pipeline.job import ENGINES, RAY, Job
+    from dpmo_cli.pipeline.job import Job
     from dpmo_cli.pipeline.settings import Settings
     from dpmo_cli.sam.cache import GB
     from dpmo_cli.sam.models import load_engine
 
-    if engine not in ENGINES:
-        raise UsageError(f"--engine {engine}: unknown; use one of {', '.join(ENGINES)}")
-    if engine == RAY and find_spec("ray") is None:
-        raise UsageError("--engine ray: Ray is not installed; pip install 'dpmo-cli[ray]'")
     return Job(
         dataset=dataset,
         out=out,
@@ -308,6 +316,8 @@ def open_cache(folder: Path | None, size_gb: float) -> EmbeddingCache | None:
         raise UsageError(f"--cache-size {size_gb}: must be a positive number")
     if folder is None:
         return None
+    if os.path.isfile(folder):
+        raise UsageError(f"--cache {folder}: is a file; name a folder")
 
     from dpmo_cli.sam.cache import open_cache as opened
 

@@ -125,6 +125,7 @@ def predict(
     if opened.unclaimed and strict:
         raise typer.Exit(EXIT_FAILED)
     selection = Selection((PREDICTIONS,), limit, None if shard is None else Shard.parse(shard))
+    options.check_engine(engine)
 
     from dpmo_cli.pipeline.convert import run_job
     from dpmo_cli.pipeline.predict import resolve_finder

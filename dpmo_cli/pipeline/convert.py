@@ -14,8 +14,8 @@ from dpmo_cli.errors import UsageError
 from dpmo_cli.outputs.findings import DECISIONS_FILE
 from dpmo_cli.pipeline.converter import Converter
 from dpmo_cli.pipeline.finish import Summary, finish, peak_memory_bytes
-from dpmo_cli.pipeline.job import RAY, Done, Job, WorkerState
-from dpmo_cli.pipeline.plan import Task, listing_sha256, tasks_of
+from dpmo_cli.pipeline.job import Done, Job, WorkerState
+from dpmo_cli.pipeline.plan import RAY, Task, listing_sha256, tasks_of
 from dpmo_cli.pipeline.progress import RunProgress
 from dpmo_cli.pipeline.store import Manifest, Store
 from dpmo_cli.pipeline.streams import network_streams

@@ -29,8 +29,8 @@ from dpmo_cli.outputs.records import ImageInfo, ImageRecord, write_record
 from dpmo_cli.pipeline.convert import changes_of
 from dpmo_cli.pipeline.converter import AHEAD, fingerprint_of
 from dpmo_cli.pipeline.finish import peak_memory_bytes
-from dpmo_cli.pipeline.job import RAY, Job
-from dpmo_cli.pipeline.plan import Task, tasks_of
+from dpmo_cli.pipeline.job import Job
+from dpmo_cli.pipeline.plan import RAY, Task, tasks_of
 from dpmo_cli.pipeline.rows import hidden_points, segmented_rows
 from dpmo_cli.pipeline.store import Store
 from dpmo_cli.pipeline.streams import ahead, network_streams
@@ -169,6 +169,9 @@ def estimate(job: Job) -> Estimate:
             plan = _plan(heads, size_hw, engine, job.method)
             prompts = sum(len(tile.sites) for tile in plan.tiles)
             planned.append(_Planned(task, size_hw, len(heads), len(plan.tiles), prompts))
+    if not planned:
+        changed = tuple(changes_of(job, store))
+        return Estimate(images, converted, 0, 0, 0, unreadable, 0.0, peak_memory_bytes(), changed)
     timed = _probe(engine, job, planned)
     largest = max((one.size_hw[0] * one.size_hw[1] for one in planned), default=0)
     memory = peak_memory_bytes() + BYTES_PER_PIXEL * largest

@@ -12,14 +12,10 @@ from numpy.typing import NDArray
 
 from dpmo_cli.datasets.base import Dataset, Heads
 from dpmo_cli.masks.method import Method
-from dpmo_cli.pipeline.plan import Selection, Task
+from dpmo_cli.pipeline.plan import LOCAL, Selection, Task
 from dpmo_cli.pipeline.settings import Settings
 from dpmo_cli.sam.cache import EmbeddingCache, Usage
 from dpmo_cli.sam.engine import PromptEngine, RunEngine
-
-LOCAL, RAY = "local", "ray"
-ENGINES = (LOCAL, RAY)
-"""Who hands the images out: this process, or Ray Data."""
 
 FindPoints = Callable[[NDArray[np.uint8], Heads, PromptEngine, Executor | None], Heads]
 """From an image, (H, W, 3) uint8 RGB, what is known of its heads, and threads to ask from."""
@@ -46,7 +42,7 @@ class Job:
         max_failure_rate: part of failed images above which the run has failed.
         quiet: no progress.
         workers: processes that convert images.
-        engine: one of ENGINES.
+        engine: one of `plan.ENGINES`.
     """
 
     dataset: Dataset

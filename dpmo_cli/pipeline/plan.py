@@ -13,6 +13,10 @@ from dpmo_cli.datasets.base import Dataset, ImageEntry
 from dpmo_cli.datasets.paths import resolve_inside
 from dpmo_cli.errors import InputError, UsageError
 
+LOCAL, RAY = "local", "ray"
+ENGINES = (LOCAL, RAY)
+"""Who hands the images out: this process, or Ray Data."""
+
 
 @dataclass(frozen=True)
 class Shard:

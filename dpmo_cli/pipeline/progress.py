@@ -17,6 +17,8 @@ from rich.progress import (
 )
 
 LINE_EVERY_S = 10.0
+FEWEST = 3
+"""Images after which the time left is told: a worker's first ones say little."""
 
 
 class RunProgress:
@@ -33,7 +35,8 @@ class RunProgress:
         self.quiet = quiet
         self.done = 0
         self.points = 0
-        self._started = self._spoken = monotonic()
+        self._started = self._spoken = self._first = monotonic()
+        self._converted = 0
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         if not quiet and self._console.is_terminal:
@@ -66,19 +69,28 @@ class RunProgress:
 
     def advance(self, points: int, *, reused: bool) -> None:
         """One image is done; the points of a reused one do not count for the pace."""
-        self.done += 1
-        self.points += 0 if reused else points
         now = monotonic()
+        self.done += 1
+        if not reused:
+            self.points += points
+            self._converted += 1
+            # Before the first one networks were loaded and workers started.
+            self._first = now if self._converted == 1 else self._first
         pace = self.points / max(now - self._started, 1e-6)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, pace=f"{pace:.0f}")
         elif not self.quiet and now - self._spoken >= LINE_EVERY_S:
             self._spoken = now
-            left = (now - self._started) / self.done * (self.images - self.done)
             self.say(
-                f"dpmo: {self.done} of {self.images} images, {pace:.0f} points/s, "
-                f"about {_minutes(left)} left"
+                f"dpmo: {self.done} of {self.images} images, {pace:.0f} points/s{self._left()}"
             )
+
+    def _left(self) -> str:
+        """How long the rest takes, as the images since the first one did; nothing before these."""
+        if self._converted < FEWEST or self.done == self.images:
+            return ""
+        of_image = (self._spoken - self._first) / (self._converted - 1)
+        return f", about {_minutes(of_image * (self.images - self.done))} left"
 
     def say(self, line: str) -> None:
         """Print a line on stderr without disturbing the bar."""

@@ -219,8 +219,9 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
     yield f"ours beside the network: {1000 * outcome.overhead_s:.3f} ms per prompt"
     agreement = outcome.agreement
     yield (
-        f"masks in fp32, inside their discs: {agreement.masks:,} with {agreement.pixels:,} pixels, "
-        f"{agreement.flips} flips, largest logit at a flip {agreement.largest_logit:.1e}: "
+        f"answers in fp32, inside their discs, which overlap: {agreement.masks:,} with "
+        f"{agreement.pixels:,} pixels, {agreement.flips} flips, largest logit at a flip "
+        f"{agreement.largest_logit:.1e}: "
         + ("equal to the stock path's" if agreement.equal else "NOT equal to the stock path's")
     )
     if (half := outcome.half) is not None:

@@ -168,6 +168,7 @@ def test_a_finished_run(dpmo: Dpmo, tmp_path: Path) -> None:
         ["--points", "20", "--dtype", "fp16"],
         ["--points", "20", "--sam", "nano", "--sam", "vit_b"],
         ["--points", "1"],
+        ["--points", "20", "--flops"],
         ["--run", "missing"],
     ],
     ids="_".join,

@@ -98,7 +98,7 @@ def test_a_plan_makes_no_folder(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--cache", "data/points.csv"], "--cache data/points.csv/CACHEDIR.TAG: can't be written"),
+        (["--cache", "data/points.csv"], "--cache data/points.csv: is a file; name a folder"),
         (["--cache", "c", "--cache-size", "0"], "--cache-size 0.0: must be a positive number"),
         (["--cache", "c", "--cache-size", "nan"], "--cache-size nan: must be a positive number"),
     ],

@@ -181,6 +181,8 @@ class TestDryRun:
         command = ("convert", "--root", crowd.root, "--out", "out")
         dpmo(*command)
         before = tree(tmp_path / "out", without=())
+        plan = dpmo(*command, "--dry-run", "--json").json
+        assert (plan["converted"], plan["prompts"], plan["seconds"]) == (plan["images"], 0, 0)
         assert dpmo(*command, "--dry-run", "--force", "--nnec-scale", "2").code == 0
         assert tree(tmp_path / "out", without=()) == before
 

@@ -25,14 +25,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_lines_come_now_and_then(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with RunProgress(4, quiet=False) as shown:
-        clock[0] += 1
-        shown.advance(30, reused=False)
+    with RunProgress(9, quiet=False) as shown:
+        for points in (20, 30):
+            clock[0] += 1
+            shown.advance(points, reused=False)
         assert capsys.readouterr().err == ""
-        clock[0] += 9
+        clock[0] += 8
         shown.advance(70, reused=False)
-        line = "dpmo: 2 of 4 images, 10 points/s, about 10 s left\n"
-        assert capsys.readouterr().err == line
+        assert capsys.readouterr().err == ("dpmo: 3 of 9 images, 12 points/s, about 27 s left\n")
         clock[0] += 1
         shown.advance(5, reused=False)
     captured = capsys.readouterr()
@@ -41,10 +41,27 @@ def test_lines_come_now_and_then(clock: list[float], capsys: pytest.CaptureFixtu
 
 
 def test_long_runs_count_minutes(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with RunProgress(100, quiet=False) as shown:
-        clock[0] += 60
-        shown.advance(0, reused=False)
+    with RunProgress(102, quiet=False) as shown:
+        for _ in range(3):
+            clock[0] += 60
+            shown.advance(0, reused=False)
     assert "about 99 min left" in capsys.readouterr().err
+
+
+def test_the_time_left_is_that_of_the_work(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Loading is over, what was there already took no time, and a few images say nothing yet."""
+    with RunProgress(1005, quiet=False) as shown:
+        for _ in range(1000):
+            shown.advance(9, reused=True)
+        clock[0] += 60
+        for _ in range(4):
+            shown.advance(9, reused=False)
+            clock[0] += 10
+        shown.advance(9, reused=False)
+    ends = [line.partition("points/s")[2] for line in capsys.readouterr().err.splitlines()]
+    assert ends == ["", "", ", about 20 s left", ", about 10 s left", ""]
 
 
 def test_reused_images_do_not_count_for_the_pace(
