@@ -27,7 +27,9 @@ from dpmo_cli.cli.visualize import visualize
 from dpmo_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DpmoError
 from dpmo_cli.version import VERSION
 
-RESUMABLE = {"convert", "predict", "merge", "nano", "locator", "rps", "fetch", "apply"}
+RESUMABLE = {
+    "convert", "predict", "merge", "apply", "fetch", "nano", "locator", "density", "compare", "rps",
+}  # fmt: skip
 """The commands that go on where they were interrupted."""
 
 app = typer.Typer(

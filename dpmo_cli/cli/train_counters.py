@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,8 @@ Masks = Annotated[
 MaskLoss = Annotated[
     list[str] | None,
     typer.Option(
-        help="foreground, background, ownership, all three, none, or likelihood; may be repeated."
+        help="foreground, background, ownership, all for these three, none, or likelihood; "
+        "may be repeated. Default: none."
     ),
 ]
 MaskShape = Annotated[
@@ -83,9 +85,8 @@ def _train_counter(
         raise UsageError("give --root, the folder of the datasets, or --masks")
     if dataset and masks:
         raise UsageError("--dataset is for --root alone: --masks names folders of one dataset each")
-    if not masks and any(name != "none" for name in mask_loss or ()):
-        raise UsageError("--mask-loss needs --masks, a folder that `dpmo convert` wrote")
     check_places(out, init, "weights")
+    _check_finite(mask_weight, rate)
     if crop % 32:
         raise UsageError(f"--crop {crop}: is no multiple of 32; use {round(crop / 32) * 32}")
 
@@ -94,13 +95,19 @@ def _train_counter(
     from dpmo_cli.sam.weights import sha256_of
     from dpmo_cli.training.compare import TASKS, terms_of
     from dpmo_cli.training.counter import CounterTraining, train_counter
-    from dpmo_cli.training.crowd_masks import SHAPES
+    from dpmo_cli.training.crowd_masks import MASK, SHAPES
     from dpmo_cli.training.crowds import load_crowds, load_masked_crowds, masks_fingerprint
 
     if trunk not in TRUNKS:
         raise UsageError(f"--trunk {trunk}: unknown; use one of {', '.join(TRUNKS)}")
     if mask_shape not in SHAPES:
         raise UsageError(f"--mask-shape {mask_shape}: unknown; use one of {', '.join(SHAPES)}")
+    terms = terms_of(mask_loss or ())
+    if terms and not masks:
+        raise UsageError("--mask-loss needs --masks, a folder that `dpmo convert` wrote")
+    if not terms and (mask_weight is not None or mask_shape != MASK):
+        option = "--mask-weight" if mask_shape == MASK else "--mask-shape"
+        raise UsageError(f"{option}: says nothing without --mask-loss")
     place = resolve_device(device)
     plain = CounterTraining()
     known = masks_fingerprint(masks or ())
@@ -113,7 +120,7 @@ def _train_counter(
         rate_trunk=plain.rate_trunk * rate,
         rate_rest=plain.rate_rest * rate,
         seed=seed,
-        mask_losses=terms_of(mask_loss or ()),
+        mask_losses=terms,
         mask_weight=mask_weight,
         mask_shape=mask_shape,
         masks=tuple(known.values()),
@@ -202,7 +209,7 @@ def compare_command(
         list[str] | None,
         typer.Option(
             help="As for `train locator`, a run each, or terms joined by +; may be repeated; "
-            "each term, all and none if none."
+            "if not given: the three terms, each alone, all, and none."
         ),
     ] = None,
     mask_shape: Annotated[
@@ -227,6 +234,7 @@ def compare_command(
     Finished runs are kept, and a killed one goes on; the table is that of `dpmo evaluate losses`.
     """
     check_places(out, init, "weights")
+    _check_finite(mask_weight, rate)
     if crop % 32:
         raise UsageError(f"--crop {crop}: is no multiple of 32; use {round(crop / 32) * 32}")
 
@@ -263,6 +271,13 @@ def compare_command(
     for path in results:
         tell(f"{path}: done")
     print_losses(out)
+
+
+def _check_finite(mask_weight: float | None, rate: float) -> None:
+    """Refuse factors that no loss stays finite with; NaN passes typer's least value, too."""
+    for option, value in (("--mask-weight", mask_weight), ("--rate", rate)):
+        if value is not None and not isfinite(value):
+            raise UsageError(f"{option} {value}: must be a finite number")
 
 
 def check_places(out: Path, init: Path | None, wanted: str) -> None:

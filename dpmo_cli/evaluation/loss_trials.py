@@ -3,53 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dpmo_cli.errors import InputError, UsageError
-from dpmo_cli.evaluation.bootstrap import draw_weights, sums
-from dpmo_cli.evaluation.summary import Figure
+from dpmo_cli.errors import InputError
+from dpmo_cli.evaluation.bootstrap import draw_weights, interval, sums
+from dpmo_cli.evaluation.summary import Figure, Samples
+from dpmo_cli.evaluation.trial_files import AGAIN, MASK, NONE, TrialResult
 from dpmo_cli.geometry.points import FloatArray
-from dpmo_cli.outputs.findings import one_line
 
-RESULT_FILE = "result.json"
-VERSION = 1
-NONE, MASK = "none", "mask"
 SAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class TrialResult:
-    """What one training counts in I images.
+class Change:
+    """A change of a figure between trainings, paired by the seed.
 
     Attributes:
-        dataset, model, shape, loss, seed: which one it is; the loss tells a
-            weight that was given.
-        setting: all that its rivals must share with it, as text.
-        images: names.
-        true: (I,) float64 people.
-        plain: (I,) float64 counts at the level that the loss means.
-        fitted: (I,) float64 counts at the level that is best for the other half of the images.
-        matched: pairs within some px, by name, of each image; empty where there are no points.
-        seconds: that the training took.
+        value: the mean over the seeds.
+        low, high: its 95 % interval over the images, for these trainings; NaN without samples.
+        least, most: the smallest and the largest change of one seed, over all images.
     """
 
-    dataset: str
-    model: str
-    shape: str
-    loss: str
-    seed: int
-    setting: str
-    images: tuple[str, ...]
-    true: FloatArray
-    plain: FloatArray
-    fitted: FloatArray
-    matched: dict[str, FloatArray]
-    seconds: float
+    value: float
+    low: float
+    high: float
+    least: float
+    most: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +40,8 @@ class LossRow:
 
     Attributes:
         dataset, model, shape, loss: which.
+        settings: those in which it differs from rows of the same dataset and model that it is not
+            compared with.
         seeds: how many it has.
         figures: by name, the mean over the seeds: `mae`, `rmse`, `mae_fitted`, `rmse_fitted`,
             and `f1@4`, `f1@8` of models that give points.
@@ -71,121 +55,106 @@ class LossRow:
     model: str
     shape: str
     loss: str
+    settings: Mapping[str, object]
     seeds: int
     figures: dict[str, Figure]
-    gains: dict[str, Figure] | None
-    over_masks: dict[str, Figure] | None
-
-
-def read_trials(out: Path) -> list[TrialResult]:
-    """Read the results of all finished runs below a folder, by name.
-
-    Raises:
-        UsageError: there is none.
-        InputError: one can't be read.
-    """
-    found = []
-    for path in sorted(out.glob(f"**/{RESULT_FILE}")):
-        try:
-            found.append(_result(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-            raise InputError(path, f"can't be read ({one_line(error)})", "run it again") from error
-    if not found:
-        raise UsageError(f"{out}: holds no finished run; see `dpmo train compare`")
-    return found
+    gains: dict[str, Change] | None
+    over_masks: dict[str, Change] | None
 
 
 def compare_trials(trials: Sequence[TrialResult], seed: int = 0) -> Iterator[LossRow]:
     """Figures of each way of training, and its gain over the training without masks.
 
     Intervals are paired: all come from the same draws of the images.
+
+    Args:
+        trials: each training once, as of `read_trials`.
+        seed: of the draws.
+
+    Raises:
+        InputError: runs that should be compared counted different images, or tell different things.
     """
     groups: dict[tuple[str, str, str], dict[tuple[str, str], list[TrialResult]]] = {}
     for one in trials:
-        group = groups.setdefault((one.dataset, one.model, one.setting), {})
+        group = groups.setdefault((one.dataset, one.model, one.shared), {})
         group.setdefault((one.shape, one.loss), []).append(one)
-    for (dataset, model, _), ways in groups.items():
-        images = {one.images for runs in ways.values() for one in runs}
-        if len(images) > 1:
-            raise UsageError(f"the runs of {model} on {dataset} counted different images")
-        weights = draw_weights(len(images.pop()), SAMPLES, seed)
+    for (dataset, model, shared), ways in groups.items():
+        _check_alike([one for runs in ways.values() for one in runs])
+        settings = _differing(
+            shared, [other for *names, other in groups if names == [dataset, model]]
+        )
         without = next((runs for (_, loss), runs in ways.items() if loss == NONE), [])
         for (shape, loss), runs in ways.items():
-            figures = _values(runs, weights)
+            weights = draw_weights(len(runs[0].images), SAMPLES, seed)
             masked = ways.get((MASK, loss), []) if shape != MASK else []
             yield LossRow(
-                dataset, model, shape, loss, len(runs),
-                {name: _figure(value) for name, value in figures.items()},
+                dataset, model, shape, loss, settings, len(runs),
+                _figures(runs, weights),
                 _changes(runs, without if loss != NONE else [], weights),
                 _changes(runs, masked, weights),
             )  # fmt: skip
 
 
+def _check_alike(runs: Sequence[TrialResult]) -> None:
+    """Refuse runs that can't be compared image by image."""
+    first = runs[0]
+    for one in runs[1:]:
+        for words, same in (
+            ("counted other images than", one.images == first.images),
+            ("tells other people in the same images than", np.array_equal(one.true, first.true)),
+            ("holds other figures than", one.matched.keys() == first.matched.keys()),
+        ):
+            if not same:
+                raise InputError(one.path, f"{words} {first.path}", AGAIN)
+
+
+def _differing(shared: str, others: Sequence[str]) -> dict[str, object]:
+    """Of settings as text, those that are not the same in all of some others."""
+    own = json.loads(shared)
+    rivals = [json.loads(other) for other in others]
+    names = sorted({name for rival in rivals for name in rival})
+    return {
+        name: own.get(name)
+        for name in names
+        if any(rival.get(name) != own.get(name) for rival in rivals)
+    }
+
+
+def _figures(runs: Sequence[TrialResult], weights: FloatArray) -> dict[str, Figure]:
+    """Each figure, the mean over runs."""
+    found = [_values(one, weights) for one in runs]
+    means = {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
+    return {name: Figure.of(mean[0], mean[1:]) for name, mean in means.items()}
+
+
 def _changes(
     runs: Sequence[TrialResult], others: Sequence[TrialResult], weights: FloatArray
-) -> dict[str, Figure] | None:
+) -> dict[str, Change] | None:
     """What runs have more than others of the same seeds; None where no seed is the same."""
-    both = {one.seed for one in runs} & {one.seed for one in others}
-    if not both:
+    of_seed = {one.seed: one for one in others}
+    pairs = [
+        (_values(one, weights), _values(of_seed[one.seed], weights))
+        for one in runs
+        if one.seed in of_seed
+    ]
+    if not pairs:
         return None
-    own, other = (
-        _values([one for one in part if one.seed in both], weights) for part in (runs, others)
-    )
-    return {name: _figure(own[name] - other[name]) for name in own}
+    return {
+        name: _change([own[name] - other[name] for own, other in pairs]) for name in pairs[0][0]
+    }
 
 
-def _result(document: dict[str, Any]) -> TrialResult:
-    if document["version"] != VERSION:
-        raise ValueError(f"version {document['version']}, not {VERSION}")
-    counts = np.array(document["counts"], dtype=np.float64)
-    true = np.array(document["true"], dtype=np.float64)
-    if counts.shape != (len(true), len(document["levels"])) or len(document["images"]) != len(true):
-        raise ValueError("counts do not go with the images")
-    own = ("seed", "mask_losses", "mask_shape", "mask_weight")
-    weight = document["settings"].get("mask_weight")
-    weighed = "" if weight is None or document["loss"] == NONE else f" x {weight:g}"
-    setting = {name: value for name, value in document["settings"].items() if name not in own}
-    return TrialResult(
-        dataset=document["dataset"],
-        model=document["model"],
-        shape=document["shape"],
-        loss=document["loss"] + weighed,
-        seed=document["seed"],
-        setting=json.dumps(setting, sort_keys=True),
-        images=tuple(document["images"]),
-        true=true,
-        plain=counts[:, document["plain_level"]],
-        fitted=_cross_fitted(counts, true),
-        matched={
-            name.removeprefix("matched_"): np.array(document[name], dtype=np.float64)
-            for name in sorted(document)
-            if name.startswith("matched_")
-        },
-        seconds=float(document["seconds"]["train"]),
-    )
+def _change(of_seeds: Sequence[FloatArray]) -> Change:
+    """One (1 + S,) change of each seed: of all images, and of each sample."""
+    mean = np.mean(of_seeds, axis=0)
+    whole = [float(one[0]) for one in of_seeds]
+    return Change(float(mean[0]), *interval(mean[1:]), min(whole), max(whole))
 
 
-def _cross_fitted(counts: FloatArray, true: FloatArray) -> FloatArray:
-    """Counts of each half of the images at the level with the least errors on the other half."""
-    fitted = np.zeros(len(true))
-    half = np.arange(len(true)) % 2 == 0
-    for part in (half, ~half):
-        errors = np.abs(counts[~part] - true[~part, None]).sum(axis=0)
-        # Of equal ones the middle: thresholds without effect lie side by side.
-        best = np.flatnonzero(errors == errors.min())
-        fitted[part] = counts[part, best[len(best) // 2]]
-    return fitted
-
-
-def _values(runs: Sequence[TrialResult], weights: FloatArray) -> dict[str, FloatArray]:
-    """Each figure, the mean over runs: (1 + S,), of all images and then of each sample."""
-    found = [_values_of(one, weights) for one in runs]
-    return {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
-
-
-def _values_of(one: TrialResult, weights: FloatArray) -> dict[str, FloatArray]:
+def _values(one: TrialResult, weights: FloatArray) -> Samples:
+    """Each figure of a run: (1 + S,), of all images and then of each sample."""
     images = sums(np.ones(len(one.true)), weights)
-    values: dict[str, FloatArray] = {}
+    values: Samples = {}
     for suffix, counts in (("", one.plain), ("_fitted", one.fitted)):
         error = counts - one.true
         values[f"mae{suffix}"] = sums(np.abs(error), weights) / images
@@ -195,7 +164,3 @@ def _values_of(one: TrialResult, weights: FloatArray) -> dict[str, FloatArray]:
     for radius, pairs in one.matched.items():
         values[f"f1@{radius}"] = 2 * sums(pairs, weights) / people
     return values
-
-
-def _figure(values: FloatArray) -> Figure:
-    return Figure.of(values[0], values[1:])

@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from dpmo_cli.errors import InputError, UsageError
-from dpmo_cli.evaluation.loss_trials import RESULT_FILE, VERSION
+from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation.trial_files import RESULT_FILE, VERSION, read_trial
 from dpmo_cli.outputs.atomic import write_text
 from dpmo_cli.sam.checkpoint import load_state_dict
 from dpmo_cli.training.counter import (
@@ -43,8 +43,14 @@ class Trial:
 
     def settings(self, plain: CounterTraining) -> CounterTraining:
         """Of the run, from those that all runs share."""
+        terms = terms_of([self.loss])
         return replace(
-            plain, seed=self.seed, mask_losses=terms_of([self.loss]), mask_shape=self.shape
+            plain,
+            seed=self.seed,
+            mask_losses=terms,
+            mask_shape=self.shape,
+            # Without a mask loss it weighs nothing, and must not make another run.
+            mask_weight=plain.mask_weight if terms else None,
         )
 
 
@@ -63,10 +69,22 @@ def terms_of(losses: Sequence[str]) -> tuple[str, ...]:
     return (*terms, LIKELIHOOD) if LIKELIHOOD in names else terms
 
 
+def loss_of(name: str) -> str:
+    """The one name of what a name of mask terms means: `all`, `none`, or terms in order.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    terms = terms_of([name])
+    if set(terms) >= set(TERMS):
+        terms = (ALL, *terms[len(TERMS) :])
+    return "+".join(terms) or NONE
+
+
 def plan_trials(
     models: Sequence[str], losses: Sequence[str], shapes: Sequence[str], seeds: Sequence[int]
 ) -> list[Trial]:
-    """All runs of these, seed by seed; what needs no masks is run once for all shapes.
+    """All runs of these, seed by seed and each once; without masks one for all shapes.
 
     Raises:
         UsageError: an unknown name.
@@ -75,10 +93,9 @@ def plan_trials(
         for value in values:
             if value not in known:
                 raise UsageError(f"--{option} {value}: unknown; use one of {', '.join(known)}")
-    terms_of(losses)
     trials = [
         Trial(model, loss, MASK if loss == NONE else shape, seed)
-        for model, seed, shape, loss in product(models, seeds, shapes, losses)
+        for model, seed, shape, loss in product(models, seeds, shapes, map(loss_of, losses))
     ]
     return list(dict.fromkeys(trials))
 
@@ -113,8 +130,8 @@ def run_trials(
         The path of each result.
 
     Raises:
-        UsageError, InputError: as of `train_counter` and `load_masked_crowds`; a result of other
-            settings is there.
+        UsageError, InputError: as of `train_counter`, `load_masked_crowds` and `read_trial`; a
+            result of other settings is there; no image is for validation.
     """
     known = masks_fingerprint(masks)
     settings = replace(settings, datasets=tuple(known), masks=tuple(known.values()))
@@ -125,7 +142,7 @@ def run_trials(
         path = folder / RESULT_FILE
         about = {**asdict(trial), "settings": json.loads(json.dumps(asdict(own)))}
         if path.is_file():
-            if _settings_of(path) != about["settings"]:
+            if read_trial(path).settings != about["settings"]:
                 raise UsageError(f"{path}: is of other settings; use another --out")
             yield path
             continue
@@ -135,6 +152,12 @@ def run_trials(
             loaded.clear()
             loaded[trial.shape] = load_masked_crowds(masks, trial.shape, say, root=root)
         training, validation = loaded[trial.shape]
+        if not validation:
+            where = ", ".join(map(str, masks))
+            raise UsageError(
+                f"{where}: none of the images is for validation, about one in five by its name; "
+                "convert more images"
+            )
         begun = time.monotonic()
         plain = replace(task, finish=_unchanged, validate=_unmeasured)
         weights = train_counter(
@@ -154,21 +177,13 @@ def run_trials(
             "plain_level": task.plain_level,
             "images": [crowd.name for crowd in validation],
             "true": [len(crowd.points_xy) for crowd in validation],
-            **{name: [one[name] for one in found] for name in (found[0] if found else ())},
+            **{name: [one[name] for one in found] for name in found[0]},
             "device": device,
             "seconds": {"train": trained - begun, "measure": time.monotonic() - trained},
         }
         write_text(path, json.dumps(document) + "\n")
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         yield path
-
-
-def _settings_of(path: Path) -> object:
-    """The settings of a finished run."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(path, "can't be read", "delete it to train that run again") from error
 
 
 def _unchanged(model: Any, crowds: Sequence[Crowd], bf16: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dpmo_cli.errors import UsageError
+from dpmo_cli.evaluation.trial_files import VERSION
 from dpmo_cli.sam.checkpoint import load_state_dict
 from dpmo_cli.sam.trunk import copy_weights, imagenet_state
 from dpmo_cli.training.checkpoint import (
@@ -108,6 +110,50 @@ def weighted_terms(mass: Tensor, regions: Regions, names: Sequence[str]) -> Tens
     return sum((terms[name] for name in names if name in terms), mass.new_zeros(()))
 
 
+class _Tally:
+    """The mean loss since it was last told, and the pace of a run that goes on at step `first`."""
+
+    def __init__(self, first: int, device: str) -> None:
+        self._first, self._started = first, time.monotonic()
+        # Sums stay on the device: asking for each loss would make it wait.
+        self._total, self._summed = torch.zeros((), device=device), 0
+
+    def add(self, loss: Tensor) -> None:
+        """A step's."""
+        self._total += loss.detach()
+        self._summed += 1
+
+    @property
+    def mean(self) -> float:
+        """Of the steps since the last line."""
+        return float(self._total) / self._summed
+
+    def line(self, done: int, steps: int) -> str:
+        """Tell, and begin anew."""
+        pace = (time.monotonic() - self._started) / (done - self._first)
+        line = f"step {done}/{steps} loss {self.mean:.5f} {pace:.3f} s/step"
+        self._total.zero_()
+        self._summed = 0
+        return line
+
+
+def _record(figures: Mapping[str, float], out: Path, step: int, say: Callable[[str], None]) -> None:
+    """Tell the figures of a validation, and add them to the log."""
+    if figures:
+        say(" ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+    with (out / "log.jsonl").open("a") as log:
+        log.write(json.dumps({"step": step, **figures}) + "\n")
+
+
+def _check_finite(loss: float, out: Path, step: int) -> None:
+    """Refuse to go on where nothing can be learnt any more."""
+    if not math.isfinite(loss):
+        raise UsageError(
+            f"{out}: the loss is not finite at step {step}; "
+            "use another --out with a smaller --rate or --mask-weight"
+        )
+
+
 def start_model(
     task: Task[Network, StepBatch], settings: CounterTraining, init: Path | None
 ) -> Network:
@@ -167,8 +213,8 @@ def train_counter(
         in `out/log.jsonl`.
 
     Raises:
-        UsageError: no trunk weights, a checkpoint of other settings or a damaged one, or an `out`
-            that is no folder.
+        UsageError: no trunk weights, a checkpoint of other settings or a damaged one, an `out`
+            that is no folder, or a loss that is not finite.
     """
     make_folder(out)
     training, validation = crowds
@@ -188,6 +234,8 @@ def train_counter(
     }
     checkpoint, weights = out / "checkpoint.pt", out / f"{task.name}.safetensors"
     about = {"model": task.name, **asdict(settings)}
+    if settings.mask_losses:
+        about["formulas"] = VERSION
     first = load_checkpoint(checkpoint, about, parts, device)
     if first:
         say(f"resuming at step {first}")
@@ -195,36 +243,31 @@ def train_counter(
     cuda = device.startswith("cuda")
     batches = CropBatches(training, settings.batch, settings.crop, settings.seed, task.prepare)
     loader = make_loader(batches, range(first, settings.steps), workers, pin=cuda)
-    started = saved_at = time.monotonic()
-    # Sums stay on the device: asking for each loss would make it wait.
-    total, summed = torch.zeros((), device=device), 0
+    tally, saved_at = _Tally(first, device), time.monotonic()
     for step, batch in enumerate(loader, start=first):
         loss = task.loss(model, batch, settings)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         optimiser.step()
         schedule.step()
         average.update(step)
-        total += loss.detach()
-        summed += 1
+        tally.add(loss)
         done = step + 1
         last = done == settings.steps
-        if done % SAY_EVERY == 0 or last:
-            pace = (time.monotonic() - started) / (done - first)
-            mean = float(total) / summed
-            say(f"step {done}/{settings.steps} loss {mean:.5f} {pace:.3f} s/step")
-            total.zero_()
-            summed = 0
+        saying = done % SAY_EVERY == 0 or last
         validating = done % validate_every == 0 or last
+        saving = validating or time.monotonic() - saved_at > CHECKPOINT_EVERY_S
+        if saying or saving:
+            # An endless gradient of this step shows in no loss yet.
+            _check_finite(tally.mean + float(norm), out, done)
+        if saying:
+            say(tally.line(done, settings.steps))
         if validating:
             shown = task.finish(average.model, validation, cuda) if last else average.model
-            figures = task.validate(shown, validation, cuda)
-            say(" ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps({"step": done, **figures}) + "\n")
+            _record(task.validate(shown, validation, cuda), out, done, say)
             export_weights(shown, weights)
-        if validating or time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
+        if saving:
             save_checkpoint(checkpoint, done, about, parts)
             saved_at = time.monotonic()
     # A finished run whose weights were moved away gives them again.

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpmo_cli.errors import InputError, UsageError
-from dpmo_cli.evaluation.loss_trials import VERSION, compare_trials, read_trials
+from dpmo_cli.cli.losses import print_losses
+from dpmo_cli.errors import InputError
+from dpmo_cli.evaluation.loss_trials import compare_trials
+from dpmo_cli.evaluation.trial_files import VERSION, read_trials
 
 TRUE = [10, 20, 30, 40]
 
@@ -24,7 +26,7 @@ def write(out: Path, loss: str, seed: int, found: list[list[float]], **changes: 
         "seed": seed, "levels": [0.5, 1, 2], "plain_level": 1,
         "settings": {"steps": 5, "seed": seed, "mask_losses": [loss], "mask_shape": "mask"},
         "images": ["a", "b", "c", "d"], "true": TRUE, "counts": found,
-        "seconds": {"train": 1.0}, **changes,
+        **changes,
     }  # fmt: skip
     path.write_text(json.dumps(document))
     return path
@@ -108,22 +110,111 @@ def test_other_settings_are_not_compared(tmp_path: Path) -> None:
     assert [row.gains for row in compare_trials(read_trials(tmp_path))] == [None, None]
 
 
-def test_other_images_are_refused(tmp_path: Path) -> None:
-    write(tmp_path, "none", 0, levels(12, 20, 30, 44))
-    write(tmp_path, "all", 0, levels(12, 20, 30, 44), images=["a", "b", "c", "e"])
-    with pytest.raises(UsageError, match="counted different images"):
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"images": ["a", "b", "c", "e"]}, "counted other images than"),
+        ({"true": [10, 20, 30, 41]}, "tells other people in the same images than"),
+        ({"matched_4": [1, 2, 3, 4]}, "holds other figures than"),
+    ],
+)
+def test_results_that_can_not_be_compared(
+    changes: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    other = write(tmp_path, "all", 0, levels(12, 20, 30, 44))
+    path = write(tmp_path, "none", 0, levels(12, 20, 30, 44), **changes)
+    with pytest.raises(InputError, match=says) as caught:
         list(compare_trials(read_trials(tmp_path)))
+    assert str(path) in str(caught.value)
+    assert str(other) in str(caught.value)
+
+
+def test_the_settings_that_differ_are_told(tmp_path: Path) -> None:
+    for steps in (5, 9):
+        settings = {"steps": steps, "rate": 1.0}
+        write(tmp_path / str(steps), "all", 0, levels(12, 20, 30, 44), settings=settings)
+    rows = list(compare_trials(read_trials(tmp_path)))
+    assert [row.settings for row in rows] == [{"steps": 5}, {"steps": 9}]
+    (row,) = compare_trials(read_trials(tmp_path / "5"))
+    assert row.settings == {}
+
+
+def test_a_copy_counts_once(tmp_path: Path) -> None:
+    """A plain training does not depend on the weight of masks, either."""
+    write(tmp_path, "none", 0, levels(11, 20, 30, 40))
+    weighed = {"steps": 5, "seed": 0, "mask_losses": [], "mask_weight": 0.1}
+    again = write(tmp_path / "copy", "none", 0, levels(11, 20, 30, 40), settings=weighed)
+    (row,) = compare_trials(read_trials(tmp_path))
+    assert (row.loss, row.seeds) == ("none", 1)
+    write(tmp_path / "copy", "none", 0, levels(12, 20, 30, 40))
+    with pytest.raises(InputError, match=r"tells other counts than .* of the same") as told:
+        read_trials(tmp_path)
+    assert str(again.parent.parent) in str(told.value)
+
+
+def test_near_weights_are_two_rows(tmp_path: Path) -> None:
+    for name, weight in (("a", 0.12345678), ("b", 0.123456789)):
+        settings = {"steps": 5, "mask_weight": weight}
+        write(tmp_path / name, "all", 0, levels(12, 20, 30, 40), settings=settings)
+    losses = [row.loss for row in compare_trials(read_trials(tmp_path))]
+    assert losses == ["all x 0.12345678", "all x 0.123456789"]
+
+
+def test_the_range_over_the_seeds(tmp_path: Path) -> None:
+    for seed, wrong in ((0, 4), (1, 12)):
+        write(tmp_path, "none", seed, levels(10, 20, 30, 40 + 8))
+        write(tmp_path, "all", seed, levels(10, 20, 30, 40 + wrong))
+    (row,) = [row for row in compare_trials(read_trials(tmp_path)) if row.gains]
+    assert row.gains is not None
+    gain = row.gains["mae"]
+    assert (gain.value, gain.least, gain.most) == (0, -1, 1)
+
+
+def test_one_image_has_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = {"images": ["a"], "true": [3]}
+    write(tmp_path, "none", 0, levels(5), **one)
+    write(tmp_path, "all", 0, levels(4), **one)
+    print_losses(tmp_path)
+    told = capsys.readouterr().out
+    assert "against none: MAE -1.0; " in told
+    assert "nan" not in told
 
 
 @pytest.mark.parametrize(
-    "changes", [{"version": 9}, {"counts": [[1]]}, {"levels": [1]}, {"images": ["a"]}]
+    "changes",
+    [
+        {"counts": [[1]]},
+        {"counts": [[1, 2, float("nan")]] * 4},
+        {"levels": [1]},
+        {"images": ["a"]},
+        {"images": [["a"], ["b"], ["c"], ["d"]]},
+        {"settings": []},
+        {"settings": None},
+        {"dataset": [1]},
+        {"shape": 3},
+        {"plain_level": -1},
+        {"plain_level": 3},
+        {"true": [[1], [2], [3], [4]]},
+        {"true": [1, 2, 3, float("inf")]},
+        {"matched_4": [1]},
+    ],
+    ids=str,
 )
 def test_damaged_results(changes: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path, "none", 0, levels(1, 2, 3, 4))
     path = write(tmp_path, "all", 0, levels(1, 2, 3, 4), **changes)
-    with pytest.raises(InputError, match="run it again") as caught:
+    with pytest.raises(InputError, match="delete it and run `dpmo train compare` again") as caught:
         read_trials(tmp_path)
     assert str(path) in str(caught.value)
     path.write_text("{")
     with pytest.raises(InputError, match="can't be read"):
+        read_trials(tmp_path)
+
+
+def test_files_of_others(tmp_path: Path) -> None:
+    path = write(tmp_path, "none", 0, levels(1, 2, 3, 4), version=1)
+    with pytest.raises(InputError, match="is of another version, whose losses were others"):
+        read_trials(tmp_path)
+    path.write_text('{"accuracy": 1.0}')
+    with pytest.raises(InputError, match="is no result of `dpmo train compare`"):
         read_trials(tmp_path)

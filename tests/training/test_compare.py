@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from dpmo_cli.training import compare, counter
 from dpmo_cli.training.checkpoint import export_weights
 from dpmo_cli.training.compare import Trial, plan_trials, run_trials, terms_of
 from dpmo_cli.training.counter import TERMS, CounterTraining
+from dpmo_cli.training.crowds import load_masked_crowds
 from tests.conftest import Dpmo
 from tests.training.masked_run import draw_masked_run
 
@@ -47,6 +49,15 @@ def test_the_plan() -> None:
         Trial("locator", "all", "mask", 1),
         Trial("locator", "all", "disc", 1),
     ]
+
+
+def test_names_of_the_same_terms_are_one_run() -> None:
+    losses = ["none+none", "background+foreground", "foreground+background", "all+background"]
+    found = plan_trials(["density"], [*losses, "likelihood+all", "none"], ["mask"], [0])
+    assert [one.loss for one in found] == [
+        "none", "foreground+background", "all", "all+likelihood",
+    ]  # fmt: skip
+    assert terms_of(["all+likelihood"]) == (*TERMS, "likelihood")
 
 
 @pytest.mark.parametrize(
@@ -133,8 +144,70 @@ def test_runs_are_resumed_and_kept(
             )
         )
     paths[0].write_text("{")
-    with pytest.raises(InputError, match=r"result\.json: can't be read; delete it"):
+    with pytest.raises(InputError, match=r"result\.json: can't be read \(.*; delete it"):
         run("whole")
+
+
+def test_a_plain_run_has_no_weight_of_masks(out: Path, init: Path, tmp_path: Path) -> None:
+    """So it is found again whatever the weight."""
+    trials, moments = plan_trials(["locator"], ["none"], ["mask"], [0]), []
+    for weight in (None, 0.1):
+        settings = CounterTraining(steps=1, batch=1, crop=64, mask_weight=weight)
+        (path,) = run_trials([out], tmp_path / "out", trials, settings, init=init, say=silent)
+        moments.append(path.stat().st_mtime_ns)
+    assert moments[0] == moments[1]
+
+
+def test_results_and_checkpoints_by_other_formulas(
+    out: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is a later version's: the losses were others."""
+    trials = plan_trials(["locator"], ["all"], ["mask"], [0])
+
+    def run() -> list[Path]:
+        return list(run_trials([out], tmp_path / "out", trials, SETTINGS, init=init, say=silent))
+
+    save = counter.save_checkpoint
+
+    def save_and_end(*arguments: Any) -> None:
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(counter, "save_checkpoint", save_and_end)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    with monkeypatch.context() as patched:
+        patched.setattr(counter, "VERSION", 99)
+        with pytest.raises(UsageError, match=r"a run with other settings \(formulas\)"):
+            run()
+    (path,) = run()
+    path.write_text(path.read_text().replace('"version": 2', '"version": 1'))
+    with pytest.raises(InputError, match=r"result\.json: is of another version, .*another --out"):
+        run()
+
+
+def test_no_image_to_validate(
+    out: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before hours of training."""
+
+    def load(*given: Any, **options: Any) -> tuple[Any, Any]:
+        return load_masked_crowds(*given, **options)[0], []
+
+    monkeypatch.setattr(compare, "load_masked_crowds", load)
+    trials = plan_trials(["locator"], ["none"], ["mask"], [0])
+    with pytest.raises(UsageError, match="none of the images is for validation"):
+        list(run_trials([out], tmp_path / "out", trials, SETTINGS, init=init, say=silent))
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def test_a_loss_without_end(out: Path, init: Path, tmp_path: Path) -> None:
+    settings = CounterTraining(steps=2, batch=1, crop=64, mask_weight=1e38)
+    trials = plan_trials(["locator"], ["all"], ["mask"], [0])
+    with pytest.raises(UsageError, match="the loss is not finite at step 2; use another --out"):
+        list(run_trials([out], tmp_path / "out", trials, settings, init=init, say=silent))
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
 
 
 def test_the_commands(out: Path, init: Path, tmp_path: Path, dpmo: Dpmo) -> None:
@@ -187,6 +260,16 @@ def test_the_density_command(out: Path, tmp_path: Path, dpmo: Dpmo) -> None:
             ["--masks", "RUN", "--mask-loss", "iou"], "--mask-loss iou: unknown", id="term"
         ),
         pytest.param(["--masks", "RUN", "--mask-shape", "box"], "--mask-shape box", id="shape"),
+        pytest.param(
+            ["--masks", "RUN", "--mask-shape", "disc"], "--mask-shape: says", id="no loss"
+        ),
+        pytest.param(["--masks", "RUN", "--mask-weight", "2"], "--mask-weight: says", id="no term"),
+        pytest.param(
+            ["--masks", "RUN", "--mask-loss", "all", "--mask-weight", "inf"],
+            "--mask-weight inf: must be a finite number",
+            id="weight",
+        ),
+        pytest.param(["--masks", "RUN", "--rate", "inf"], "--rate inf: must be", id="rate"),
         pytest.param(["--masks", "RUN", "--masks", "COPY"], "is a second run of csv", id="twice"),
     ],
 )
