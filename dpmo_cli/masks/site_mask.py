@@ -11,19 +11,26 @@ from dpmo_cli.geometry.rle import Rle, frame_rles
 from dpmo_cli.geometry.windows import Windows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SiteMask:
-    """The mask of one site.
+    """The mask of one site; small, since an image may have tens of thousands.
 
     Attributes:
-        rle: COCO run lengths of the full frame.
+        size_hw: height and width of the image, px.
+        counts: COCO's compressed run lengths of the full frame.
         bbox_xywh: box of the mask's pixels, px.
         area_px: number of its pixels.
     """
 
-    rle: Rle
+    size_hw: tuple[int, int]
+    counts: str
     bbox_xywh: tuple[int, int, int, int]
     area_px: int
+
+    @property
+    def rle(self) -> Rle:
+        """As COCO writes it."""
+        return {"size": list(self.size_hw), "counts": self.counts}
 
 
 def site_masks(
@@ -35,6 +42,6 @@ def site_masks(
     boxes[:, 2:] -= boxes[:, :2]
     areas = masks.sum(axis=(1, 2)).tolist()
     return [
-        SiteMask(rle, (x, y, width, height), area) if area else None
+        SiteMask(size_hw, rle["counts"], (x, y, width, height), area) if area else None
         for rle, (x, y, width, height), area in zip(rles, boxes.tolist(), areas, strict=True)
     ]
