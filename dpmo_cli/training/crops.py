@@ -272,18 +272,19 @@ def _resample(
         step_px: side of a cell in the mask's pixels.
         cells: number of cells along each axis.
     """
-    # A mask's integral is linear between pixel borders, so interpolation loses nothing.
-    integral = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), dtype=np.float32)
+    # A mask's integral is linear between pixel borders, so interpolation loses nothing; of it the
+    # cells are small differences.
+    integral = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1))
     integral[1:, 1:] = mask.cumsum(axis=0, dtype=np.int32).cumsum(axis=1)
     for axis, offset in enumerate(offset_xy[::-1]):
         length = mask.shape[axis]
         edges = np.clip(offset + step_px * np.arange(cells + 1), 0, length)
         below = np.minimum(edges.astype(np.int64), max(0, length - 1))
-        part = (edges - below).astype(np.float32)
+        part = edges - below
         part = part[:, None] if axis == 0 else part[None]
         integral = (1 - part) * integral.take(below, axis) + part * integral.take(below + 1, axis)
-    filled = np.diff(np.diff(integral, axis=0), axis=1) / np.float32(step_px**2)
-    return np.clip(filled, 0, 1)
+    filled = np.diff(np.diff(integral, axis=0), axis=1) / step_px**2
+    return np.clip(filled, 0, 1).astype(np.float32)
 
 
 def usable(scenes: Sequence[TruthScene]) -> list[PreparedScene]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -89,6 +89,7 @@ def mean_over_cells(
     st.integers(1, 5),
 )
 @settings(max_examples=60)
+@example(0, 3.0, 1.0, 0.2, 4)
 def test_resample_equals_the_definition(
     seed: int, x: float, y: float, step: float, cells: int
 ) -> None:
