@@ -27,7 +27,8 @@ from dpmo_cli.training.checkpoint import (
 from dpmo_cli.training.crowd_masks import MASK
 from dpmo_cli.training.crowds import Crop, CropBatches, Crowd
 from dpmo_cli.training.loop import CLIP_NORM, Average, make_loader, make_optimiser
-from dpmo_cli.training.mask_losses import MaskTerms, Regions, mask_terms
+from dpmo_cli.training.mask_losses import MaskTerms, mask_terms
+from dpmo_cli.training.mask_regions import Regions
 
 CHECKPOINT_EVERY_S = 60.0
 SAY_EVERY = 50

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from dpmo_cli.geometry.points import FloatArray, IntArray
 from dpmo_cli.geometry.rle import WindowXYXY
 from dpmo_cli.training.crowd_masks import REACH_SIGMAS, CrowdMasks, gaussian_parts
-from dpmo_cli.training.mask_losses import NOT_COUNTED, Regions, regions_of, regions_of_parts
+from dpmo_cli.training.mask_regions import NOT_COUNTED, Regions, regions_of, regions_of_parts
 
 Gaussians = tuple[FloatArray, FloatArray]
 """(M, 2) points and (M,) sigmas, px."""

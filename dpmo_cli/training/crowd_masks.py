@@ -15,7 +15,7 @@ from dpmo_cli.geometry.points import FloatArray, IntArray, group_points
 from dpmo_cli.geometry.rle import WindowXYXY, run_lengths
 from dpmo_cli.outputs.schema import AUTO, NOBODY, OK, SHARED
 from dpmo_cli.outputs.segments import Segments, areas_of, ones_of, segments_of
-from dpmo_cli.training.mask_losses import NOT_COUNTED
+from dpmo_cli.training.mask_regions import NOT_COUNTED
 
 DOUBTFUL_WEIGHT = 0.5
 """How much a mask in the review queue counts, until somebody has looked at it."""

@@ -32,7 +32,7 @@ from dpmo_cli.training.crowd_masks import (
     CrowdMasks,
     shapes_of_points,
 )
-from dpmo_cli.training.mask_losses import Regions
+from dpmo_cli.training.mask_regions import Regions
 from dpmo_cli.training.masked_crowds import MaskedCrowds
 from dpmo_cli.training.p2r import assign_cells, stack_owners
 

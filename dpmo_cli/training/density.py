@@ -15,7 +15,8 @@ from dpmo_cli.sam.trunk import build_trunk, channels_of
 from dpmo_cli.training.counter import LIKELIHOOD, CounterTraining, Task, weighted_terms
 from dpmo_cli.training.crowd_masks import gaussian_parts
 from dpmo_cli.training.crowds import Crop, Crowd, stack_regions
-from dpmo_cli.training.mask_losses import Regions, poisson_deviance
+from dpmo_cli.training.mask_losses import poisson_deviance
+from dpmo_cli.training.mask_regions import Regions
 
 STRIDE = 8
 WIDTH = 128

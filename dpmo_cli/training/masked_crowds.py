@@ -22,7 +22,7 @@ from dpmo_cli.outputs.finished import MEND, list_images
 from dpmo_cli.outputs.records import read_record, record_path
 from dpmo_cli.outputs.run_file import Run, photos_of
 from dpmo_cli.training.crowd_masks import DOUBTFUL_WEIGHT, CrowdMasks, masks_of_rows
-from dpmo_cli.training.mask_losses import NOT_COUNTED, Regions, nearest_labels, regions_of
+from dpmo_cli.training.mask_regions import NOT_COUNTED, Regions, nearest_labels, regions_of
 
 
 class MaskedCrowd(NamedTuple):

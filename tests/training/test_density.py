@@ -18,7 +18,8 @@ from dpmo_cli.training.density import (
     measure,
     validate,
 )
-from dpmo_cli.training.mask_losses import foreground, regions_of
+from dpmo_cli.training.mask_losses import foreground
+from dpmo_cli.training.mask_regions import regions_of
 
 PLAIN = CounterTraining()
 

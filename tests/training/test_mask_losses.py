@@ -13,60 +13,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dpmo_cli.geometry.rle import frame_rle
 from dpmo_cli.training import mask_losses
 from dpmo_cli.training.mask_losses import (
-    MaskTerms,
-    Regions,
     background,
     foreground,
-    labels_of_masks,
-    labels_of_rles,
     likelihood,
     mask_terms,
     mass_of_logits,
-    nearest_labels,
     ownership,
     people_of_masks,
     poisson_deviance,
-    regions_of,
-    regions_of_parts,
 )
+from dpmo_cli.training.mask_regions import Regions, nearest_labels, regions_of
+from tests.training.mask_scenes import crowd, dense, regions_of_crowd, row
 
 Loss = Callable[[Tensor, Regions], Tensor]
 TERMS: tuple[Loss, ...] = (foreground, background, ownership)
 LOSSES = (*TERMS, poisson_deviance, likelihood)
-
-
-def crowd(people: int, size_hw: tuple[int, int], seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Points on distinct pixels, and a label map of discs that go over the middle between them."""
-    rng = np.random.default_rng(seed)
-    height, width = size_hw
-    pixels = rng.permutation(height * width)[:people]
-    points = torch.tensor(np.stack([pixels % width, pixels // width], axis=1), dtype=torch.float32)
-    labels = torch.zeros(size_hw, dtype=torch.int64)
-    x, y = torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")
-    reach = max(2.0, 0.6 * (height * width / max(1, people)) ** 0.5)
-    for number, (px, py) in enumerate(points.tolist(), start=1):
-        labels[torch.hypot(x - px, y - py) <= reach] = number
-    return points, labels
-
-
-def regions_of_crowd(
-    points: Tensor, labels: Tensor, cell_px: int = 1, weight: Tensor | None = None
-) -> Regions:
-    size_hw = (labels.shape[0], labels.shape[1])
-    return regions_of(
-        labels[None],
-        cell_px,
-        counts=[len(points)],
-        nearest=nearest_labels([points], size_hw, cell_px),
-        weight=weight,
-    )
-
-
-def row(*labels: int) -> Tensor:
-    return torch.tensor([[labels]])
 
 
 @pytest.mark.parametrize(
@@ -223,23 +186,6 @@ def test_weights_and_shared_masks() -> None:
     assert float(foreground(torch.tensor([[[1.0, 0.0]]]), lost)) == 0.0
 
 
-@pytest.mark.parametrize("cell_px", [1, 2, 4, 8])
-@pytest.mark.parametrize("people", [1, 7, 200])
-def test_each_person_spread_over_the_mask_has_no_error(people: int, cell_px: int) -> None:
-    """At any resolution, however many share a cell."""
-    points, labels = crowd(people, (40, 56))
-    area = torch.bincount(labels.flatten(), minlength=people + 1).float()
-    density = torch.where(labels > 0, 1 / area[labels], 0.0)
-    mass = torch.nn.functional.avg_pool2d(density[None], cell_px) * cell_px**2
-    regions = regions_of_crowd(points, labels, cell_px)
-    seen = int((area[1:] > 0).sum())
-    assert torch.allclose(
-        people_of_masks(mass, regions)[regions.weight > 0], torch.ones(seen), atol=1e-4
-    )
-    assert float(foreground(mass, regions)) == pytest.approx(0, abs=1e-4)
-    assert float(background(mass, regions)) == 0
-
-
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("cell_px", [1, 4])
 def test_gradients(loss: Loss, cell_px: int) -> None:
@@ -321,10 +267,6 @@ def test_a_step_along_the_gradient_helps() -> None:
     assert float(loss.detach()) < 0.1 * first
 
 
-def values(terms: MaskTerms) -> list[float]:
-    return [float(term) for term in terms]
-
-
 def test_the_order_of_the_people_does_not_matter() -> None:
     points, labels = crowd(50, (48, 64))
     mass = torch.rand(1, 12, 16, generator=torch.Generator().manual_seed(2))
@@ -392,18 +334,6 @@ def test_half_precision(people: int, dtype: torch.dtype) -> None:
         assert torch.allclose(found.float(), expected, rtol=1e-2, atol=1e-6)
 
 
-def dense(people: int, size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Points on distinct pixels, each with the three pixels beside it, without a loop."""
-    rng = np.random.default_rng(0)
-    height, width = size_hw
-    place = rng.permutation(height * (width // 4))[:people]
-    points = np.stack([place % (width // 4) * 4 + 1, place // (width // 4)], axis=1)
-    labels = torch.zeros(size_hw, dtype=torch.int64)
-    for step in range(-1, 3):
-        labels[points[:, 1], points[:, 0] + step] = torch.arange(1, people + 1)
-    return torch.from_numpy(points).float(), labels
-
-
 def test_large_sums_stay_exact_in_bfloat16() -> None:
     """5,000 people of one: a sum in bfloat16 would stop at 256."""
     _, labels = dense(5000, (480, 640))
@@ -412,62 +342,6 @@ def test_large_sums_stay_exact_in_bfloat16() -> None:
     regions = regions_of(labels[None])
     assert float(people_of_masks(mass, regions).sum()) == 5000
     assert float(foreground(mass, regions)) == 0
-
-
-def test_gaussians_divide_a_cell_as_posteriors() -> None:
-    """Two soft masks of one cell have it in the proportion of their own density there."""
-    cell, mask = torch.tensor([0, 1, 1, 2]), torch.tensor([0, 0, 1, 1])
-    value = torch.tensor([3.0, 1.0, 2.0, 2.0])
-    regions = regions_of_parts(cell, mask, value, (1, 1, 3), [2])
-    # In the middle cell the first has a quarter of itself, the second half.
-    assert regions.part.tolist() == pytest.approx([1, 1 / 3, 2 / 3, 1])
-
-
-def test_masks_in_any_form() -> None:
-    _, labels = crowd(12, (20, 31))
-    masks = labels == torch.arange(1, 13)[:, None, None]
-    assert torch.equal(labels_of_masks(masks), labels)
-    packed = [frame_rle(mask.numpy(), (0, 0, 31, 20), (20, 31)) for mask in masks]
-    assert torch.equal(labels_of_rles(packed, (20, 31)), labels)
-    plain = [{"size": [20, 31], "counts": runs(mask)} for mask in masks.numpy()]
-    assert torch.equal(labels_of_rles(plain, (20, 31)), labels)
-    assert labels_of_rles([], (3, 4)).tolist() == [[0] * 4] * 3
-    assert labels_of_masks(masks[:0]).tolist() == [[0] * 31] * 20
-
-
-def runs(mask: np.ndarray) -> list[int]:
-    """Plain run lengths, column by column, zeros first."""
-    flat = np.concatenate([[0], mask.T.ravel().astype(int), [2]])
-    edges = np.flatnonzero(np.diff(flat))
-    lengths = np.diff(np.concatenate([[0], edges])).tolist()
-    return [int(length) for length in lengths]
-
-
-@pytest.mark.parametrize(
-    ("call", "line"),
-    [
-        pytest.param(lambda: regions_of(row(1, 5), counts=[2]), "a label is larger", id="label"),
-        pytest.param(lambda: regions_of(row(1), counts=[1, 1]), "2 counts for 1", id="counts"),
-        pytest.param(
-            lambda: regions_of(row(1, 2), weight=torch.ones(3)), "weight of shape", id="weight"
-        ),
-        pytest.param(
-            lambda: regions_of(row(1, 2), nearest=torch.ones(1, 2, 2)), "nearest of", id="nearest"
-        ),
-        pytest.param(
-            lambda: foreground(torch.ones(1, 2, 2), regions_of(row(1))), "a map of shape", id="map"
-        ),
-        pytest.param(
-            lambda: background(torch.ones(1, 2, 2), regions_of(row(1))), "a map of shape", id="bg"
-        ),
-        pytest.param(
-            lambda: labels_of_rles([{"size": [2, 2], "counts": [1, 1]}], (2, 2)), "mask 0", id="rle"
-        ),
-    ],
-)
-def test_what_does_not_go_together(call: Callable[[], object], line: str) -> None:
-    with pytest.raises(ValueError, match=line):
-        call()
 
 
 def test_nothing_but_torch_is_imported() -> None:
