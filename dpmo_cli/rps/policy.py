@@ -127,22 +127,28 @@ class Policy(nn.Module):
             chances: FloatArray = torch.sigmoid(logits).double().numpy()
         return chances
 
-    def rejects(
+    def act(
         self,
         features: NDArray[np.float32],
         embedding: NDArray[np.float32],
         located: FloatArray | None,
-    ) -> NDArray[np.bool_]:
-        """Which of an image's n points are nobody's.
+        *,
+        reject: bool,
+    ) -> tuple[IntArray, NDArray[np.bool_]]:
+        """The best candidate of each of an image's n points, and which points are nobody's.
 
         Args:
             features, embedding: as of `forward`.
             located: (n,) the localiser's logits; None where another found the points: then the
                 policy's likeliest action decides, as it does before a fit.
+            reject: whether points may be nobody's.
         """
+        chosen, doubts = self.decide(features, embedding)
+        if not reject:
+            return chosen, np.zeros(len(chosen), dtype=np.bool_)
         if located is None or not self.asks_locator:
-            return self.decide(features, embedding)[1] > 0
-        return ~self.presence.keeps(self.chances(features, embedding, located))
+            return chosen, doubts > 0
+        return chosen, ~self.presence.keeps(self.chances(features, embedding, located))
 
 
 def load_policy(path: Path, weights_sha256: str) -> Policy:

@@ -64,8 +64,8 @@ class Presence(nn.Module):
     def keeps(self, chances: FloatArray) -> NDArray[np.bool_]:
         """Which of an image's n points stay: the likeliest, as many as there are people.
 
-        A level for each point alone would drop most of a crowd that is small and blurred, and
-        nobody of one that is large and clear, though the chances tell how many are in both.
+        Chances add up to people where none of them is sure, too: a level for each point alone
+        counts worse.
 
         Args:
             chances: (n,) that each is somebody's.

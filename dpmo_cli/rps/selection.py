@@ -79,19 +79,17 @@ class Selector:
         self, candidates: Candidates, located: FloatArray | None = None
     ) -> tuple[IntArray, NDArray[np.bool_]]:
         """The chosen candidate of each of S sites, and whether the site is rejected instead."""
-        nobody = np.zeros(len(candidates.sites), dtype=np.bool_)
-        # Where nothing was asked there is no embedding to look at either.
-        if self.policy is None or not candidates.prompted.any():
-            return candidates.scores.argmax(axis=1), nobody
         asked = candidates.prompted
-        chosen, _ = self.policy.decide(candidates.features, candidates.embedding)
-        if not self.reject:
-            return chosen, nobody
-        of_sites = None if located is None else located[candidates.sites.point_of_site][asked]
-        nobody[asked] = self.policy.rejects(
-            candidates.features[asked], candidates.embedding[asked], of_sites
-        )
-        return chosen, nobody
+        chosen = candidates.scores.argmax(axis=1)
+        rejected = np.zeros(len(candidates.sites), dtype=np.bool_)
+        # Where nothing was asked there is no embedding to look at either.
+        if self.policy is not None and asked.any():
+            of_sites = None if located is None else located[candidates.sites.point_of_site][asked]
+            chosen[asked], rejected[asked] = self.policy.act(
+                candidates.features[asked], candidates.embedding[asked], of_sites,
+                reject=self.reject,
+            )  # fmt: skip
+        return chosen, rejected
 
 
 def moved(

@@ -80,10 +80,7 @@ def chosen_by(policy: Policy, *, reject: bool) -> Choose:
     """The policy's likeliest candidate; with `reject` it drops points."""
 
     def choose(states: States) -> tuple[IntArray, NDArray[np.bool_]]:
-        chosen, _ = policy.decide(states.features, states.embedding)
-        if not reject:
-            return chosen, np.zeros(len(chosen), dtype=np.bool_)
-        return chosen, policy.rejects(states.features, states.embedding, states.located)
+        return policy.act(states.features, states.embedding, states.located, reject=reject)
 
     return choose
 

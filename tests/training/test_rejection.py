@@ -68,7 +68,7 @@ def crowd(
 
 def kept_of(policy: Policy, one: Measured) -> NDArray[np.bool_]:
     states = one.located.states
-    return ~policy.rejects(states.features, states.embedding, states.located)
+    return ~policy.act(states.features, states.embedding, states.located, reject=True)[1]
 
 
 @pytest.mark.parametrize(("of_feature", "of_logit"), [(2.0, 0.0), (0.0, 1.0), (2.0, -1.0)])
@@ -163,9 +163,10 @@ def test_the_change_is_paired() -> None:
     kept = [people_of(scenes[0]) - 4, people_of(scenes[1]), people_of(scenes[1]) - 1]
 
     class Turns(Policy):
-        def rejects(self, features: Any, embedding: Any, located: Any) -> Any:
+        def act(self, features: Any, embedding: Any, located: Any, *, reject: bool) -> Any:
             first = len(located) and located is scenes[0].located.states.located
-            return np.arange(40) >= (kept[0] + 2 if first else kept[2])
+            dropped = np.arange(40) >= (kept[0] + 2 if first else kept[2])
+            return np.zeros(40, dtype=np.int64), dropped
 
     for one, count in zip(scenes, kept, strict=False):
         one.located.states.located[:] = np.where(np.arange(40) < count, 1.0, -1.0)
@@ -213,8 +214,9 @@ def test_the_command(dpmo: Dpmo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     first, again = (one.decide(states.features, states.embedding) for one in (policy, fitted))
     np.testing.assert_array_equal(first[0], again[0])
     lines = outcome.stdout.splitlines()
-    assert lines[2].startswith("| composed | 1 | 3 | 1.0 | ")
-    assert lines[3].startswith("| shanghaitech-b | 1 | 3 | 1.0 | ")
+    # As many are kept as in the scene of the fit, the right number.
+    assert lines[2].startswith("| composed | 1 | 3 | 1.0 | 0.0 | -1.0 [nan, nan] | 0.")
+    assert lines[3] == "| shanghaitech-b | 1 | 3 | 1.0 | 0.0 | -1.0 [nan, nan] | | |"
     assert lines[4] == "out/mine.safetensors"
 
 
