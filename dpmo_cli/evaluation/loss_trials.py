@@ -16,6 +16,9 @@ from dpmo_cli.geometry.points import FloatArray
 
 SAMPLES = 2000
 
+_OfSeeds = Mapping[int, Samples]
+"""The figures of a way's runs, by their seed."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -83,15 +86,19 @@ def compare_trials(trials: Sequence[TrialResult], seed: int = 0) -> Iterator[Los
         settings = _differing(
             shared, [other for *names, other in groups if names == [dataset, model]]
         )
-        without = next((runs for (_, loss), runs in ways.items() if loss == NONE), [])
-        for (shape, loss), runs in ways.items():
-            weights = draw_weights(len(runs[0].images), SAMPLES, seed)
-            masked = ways.get((MASK, loss), []) if shape != MASK else []
+        (images,) = {len(one.images) for runs in ways.values() for one in runs}
+        weights = draw_weights(images, SAMPLES, seed)
+        values = {
+            way: {one.seed: _values(one, weights) for one in runs} for way, runs in ways.items()
+        }
+        without: _OfSeeds = next((of for (_, loss), of in values.items() if loss == NONE), {})
+        for (shape, loss), of_seeds in values.items():
+            masked = values.get((MASK, loss), {}) if shape != MASK else {}
             yield LossRow(
-                dataset, model, shape, loss, settings, len(runs),
-                _figures(runs, weights),
-                _changes(runs, without if loss != NONE else [], weights),
-                _changes(runs, masked, weights),
+                dataset, model, shape, loss, settings, len(of_seeds),
+                _figures(of_seeds),
+                _changes(of_seeds, without if loss != NONE else {}),
+                _changes(of_seeds, masked),
             )  # fmt: skip
 
 
@@ -120,23 +127,16 @@ def _differing(shared: str, others: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _figures(runs: Sequence[TrialResult], weights: FloatArray) -> dict[str, Figure]:
-    """Each figure, the mean over runs."""
-    found = [_values(one, weights) for one in runs]
-    means = {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
+def _figures(of_seeds: _OfSeeds) -> dict[str, Figure]:
+    """Each figure, the mean over the seeds."""
+    names = next(iter(of_seeds.values()))
+    means = {name: np.mean([one[name] for one in of_seeds.values()], axis=0) for name in names}
     return {name: Figure.of(mean[0], mean[1:]) for name, mean in means.items()}
 
 
-def _changes(
-    runs: Sequence[TrialResult], others: Sequence[TrialResult], weights: FloatArray
-) -> dict[str, Change] | None:
+def _changes(of_seeds: _OfSeeds, others: _OfSeeds) -> dict[str, Change] | None:
     """What runs have more than others of the same seeds; None where no seed is the same."""
-    of_seed = {one.seed: one for one in others}
-    pairs = [
-        (_values(one, weights), _values(of_seed[one.seed], weights))
-        for one in runs
-        if one.seed in of_seed
-    ]
+    pairs = [(one, others[seed]) for seed, one in of_seeds.items() if seed in others]
     if not pairs:
         return None
     return {

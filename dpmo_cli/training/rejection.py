@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -74,24 +73,19 @@ def fit_rejection(
         seed: of the first weights and of all chance.
     """
     fitted = copy.deepcopy(policy)
-    scenes = {
-        name: [one for one in of_set if len(one.located.states)] for name, of_set in sets.items()
-    }
     parts = {
         name: join_states(one.located.states for one in of_set)
-        for name, of_set in scenes.items()
-        if of_set
+        for name, of_set in sets.items()
+        if any(len(one.located.states) for one in of_set)
     }
     if not parts:
         raise UsageError("nobody is located in any scene; nothing can be fitted")
     _train(fitted, parts, settings, seed)
     shares = []
     for name in photos or sets:
-        told = sum(
-            math.fsum(fitted.chances(one.features, one.embedding, one.located).tolist())
-            for one in (one.located.states for one in scenes[name])
-        )
-        if told:
+        if name in parts:
+            part = parts[name]
+            told = fitted.chances(part.features, part.embedding, part.located).sum()
             shares.append(sum(map(people_of, sets[name])) / told)
     fitted.presence.get_buffer("people").fill_(float(np.mean(shares or [1.0])))
     return fitted
