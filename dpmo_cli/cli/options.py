@@ -258,7 +258,6 @@ def job_of(
         about: what the run record says first of it.
         cache: of embeddings.
         finder: of points, for photos; None takes the dataset's as they are.
-
     """
     from dpmo_cli.pipeline.job import Job
     from dpmo_cli.pipeline.settings import Settings

@@ -11,6 +11,8 @@ from dpmo_cli.evaluation.overlaps import AP_IOUS
 from dpmo_cli.geometry.points import FloatArray, IntArray
 
 LEVEL = 0.95
+SAMPLES = 2000
+"""Draws of the images where nobody says how many."""
 FEWEST_IMAGES = 2
 """One image says nothing of the spread between images."""
 

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dpmo_cli.errors import InputError
-from dpmo_cli.evaluation.bootstrap import draw_weights, interval, sums
+from dpmo_cli.evaluation.bootstrap import SAMPLES, draw_weights, interval, sums
 from dpmo_cli.evaluation.summary import Figure, Samples
 from dpmo_cli.evaluation.trial_files import AGAIN, MASK, NONE, TrialResult
 from dpmo_cli.geometry.points import FloatArray
-
-SAMPLES = 2000
 
 _OfSeeds = Mapping[int, Samples]
 """The figures of a way's runs, by their seed."""

@@ -170,9 +170,13 @@ class _Rooms(threading.local):
             return like.new_empty(shape)
         needed = math.prod(shape)
         held = self._held.get(name)
-        # What was made under inference mode can't be written to outside of it.
-        fits = held is not None and held.dtype == like.dtype and held.numel() >= needed
-        if held is None or not fits or held.is_inference() > torch.is_inference_mode_enabled():
+        if (
+            held is None
+            or held.dtype != like.dtype
+            or held.numel() < needed
+            # What was made under inference mode can't be written to outside of it.
+            or (held.is_inference() and not torch.is_inference_mode_enabled())
+        ):
             held = self._held[name] = like.new_empty(needed)
         return held[:needed].view(shape)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from dpmo_cli.errors import UsageError
-from dpmo_cli.evaluation.bootstrap import draw_weights, sums
+from dpmo_cli.evaluation.bootstrap import SAMPLES, draw_weights, sums
 from dpmo_cli.evaluation.summary import Figure
 from dpmo_cli.geometry.points import IntArray
 from dpmo_cli.masks.method import Method
@@ -23,9 +23,6 @@ from dpmo_cli.training.policies import rougher, with_gaps
 from dpmo_cli.training.rivals import Choose, chosen_by, stand
 from dpmo_cli.training.sources import Measured
 from dpmo_cli.training.states import States, join_states
-
-SAMPLES = 2000
-"""Of the bootstrap over scenes."""
 
 
 @dataclass(frozen=True)
